@@ -1,0 +1,163 @@
+# ringpost. `make help` lists what can be asked for.
+#
+#   VARIANT=debug          no optimisation              SAN=address,undefined | SAN=thread   sanitizers
+#   FUZZ=1                 libFuzzer targets (clang)    CC=gcc | CC=clang                    compiler
+#   WOLFSSL=system         the distribution's wolfSSL instead of our build of its source
+#   B=dir                  where objects and programs go (build)
+#   DIRS="base core"       only these folders of src/, for work on a part of a tree that does not build
+B ?= build
+DEPS ?= build/deps
+VARIANT ?= release
+WOLFSSL ?= built
+DIRS ?= *
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR ?= /lib/systemd/system
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifneq ($(FUZZ),)
+CC := clang
+SAN := fuzzer,address,undefined
+endif
+ifeq ($(findstring -j,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
+export PATH := $(abspath $(DEPS))/bin:$(PATH):/usr/sbin:/sbin
+
+O := $(B)/$(or $(SAN),$(VARIANT))$(if $(findstring clang,$(CC)),-clang)
+BIN := $(O)/ringpost
+LIB := $(O)/libringpost.a
+
+# --- flags ------------------------------------------------------------------------------------------------------
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wconversion -Wvla -Wmissing-prototypes -Wstrict-prototypes \
+	-Wpointer-arith -Wcast-qual -Wwrite-strings
+OPTIMISE_release := -O2 -D_FORTIFY_SOURCE=2
+OPTIMISE_debug := -O0
+OPTIMISE_san := -O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all
+OPTIMISE := $(OPTIMISE_$(if $(SAN),san,$(VARIANT)))
+VERSION := $(shell cat include/ringpost/VERSION 2>/dev/null)
+
+PACKAGES := liburing libcares libmicrohttpd jansson libconfig libidn2 libxxhash libpcre2-8 libseccomp
+PACKAGES += $(if $(SAN),,jemalloc) $(if $(filter system,$(WOLFSSL)),wolfssl)
+ifneq ($(WOLFSSL),system)
+WOLFSSL_LIB := $(DEPS)/wolfssl/lib/libwolfssl.a
+WOLFSSL_FLAGS := -isystem $(DEPS)/wolfssl/include
+endif
+# Asked once, and only when something is compiled: a fresh machine has no pkg-config before `make deps`.
+PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES)))$(PACKAGE_CFLAGS)
+PACKAGE_LIBS = $(eval PACKAGE_LIBS := $$(shell pkg-config --libs $(PACKAGES)))$(PACKAGE_LIBS)
+
+COMPILE = $(CC) -std=gnu17 -D_GNU_SOURCE -Isrc -Iinclude $(WARNINGS) -g $(OPTIMISE) -fPIE -fstack-protector-strong \
+	-MMD -MP $(WOLFSSL_FLAGS) $(PACKAGE_CFLAGS) $(CPPFLAGS) $(CFLAGS)
+LINK = $(CC) $(OPTIMISE) -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
+LIBS = $(WOLFSSL_LIB) $(PACKAGE_LIBS) -lm
+CMOCKA_FLAGS := -Itests -Wno-missing-prototypes
+
+# --- the program ------------------------------------------------------------------------------------------------
+OBJECTS := $(patsubst %.c,$(O)/%.o,$(filter-out src/app/main.c,$(wildcard $(DIRS:%=src/%/*.c))))
+
+.PHONY: all
+all: $(BIN)
+
+$(BIN): $(O)/src/app/main.o $(LIB) $(WOLFSSL_LIB)
+	$(LINK) -o $@ $(filter-out $(WOLFSSL_LIB),$^) $(LIBS)
+
+$(LIB): $(OBJECTS)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(O)/%.o: %.c $(O)/flags | $(WOLFSSL_LIB)
+	@mkdir -p $(@D)
+	$(COMPILE) $(if $(filter tests/%,$<),$(CMOCKA_FLAGS)) -c -o $@ $<
+
+# Changes when the command line does, so that other flags never leave old objects behind.
+$(O)/flags: force
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(COMPILE) $(LINK)' | cmp -s - $@ || printf '%s\n' '$(COMPILE) $(LINK)' > $@
+.PHONY: force
+force:
+
+$(DEPS)/wolfssl/lib/libwolfssl.a:
+	deploy/deps/wolfssl $(DEPS)/wolfssl
+
+# --- tests ------------------------------------------------------------------------------------------------------
+# tests/unit/**/test_x.c and tests/transcript/test_x.c are one program each; tests/sim/test_x.c as well, with the rest
+# of tests/sim standing in front of the archive so that it replaces core/ring, core/file and core/clock.
+find = $(sort $(shell find $(1) -name $(2) 2>/dev/null))
+program = $(patsubst %.c,$(O)/%,$(1))
+UNIT := $(call program,$(call find,$(DIRS:%=tests/unit/%) $(wildcard tests/unit/test_*.c),'test_*.c'))
+TRANSCRIPT := $(call program,$(call find,tests/transcript,'test_*.c'))
+SIM := $(call program,$(call find,tests/sim,'test_*.c'))
+FUZZERS := $(call program,$(call find,tests/fuzz,'fuzz_*.c'))
+SUPPORT := $(patsubst %.c,$(O)/%.o,$(wildcard tests/support/*.c))
+SIM_OBJECTS := $(patsubst %.c,$(O)/%.o,$(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c)))
+TRANSCRIPT_OBJECTS := $(patsubst %.c,$(O)/%.o,$(filter-out tests/transcript/test_%,$(wildcard tests/transcript/*.c)))
+REPLAY_OBJECT := $(if $(FUZZ),,$(O)/tests/fuzz/replay_main.o)
+
+.PHONY: unit transcript sim fuzz
+unit: $(UNIT)
+transcript: $(TRANSCRIPT)
+sim: $(SIM)
+fuzz: $(FUZZERS)
+$(TRANSCRIPT): $(TRANSCRIPT_OBJECTS)
+$(SIM): $(SIM_OBJECTS)
+$(FUZZERS): $(REPLAY_OBJECT)
+$(UNIT) $(TRANSCRIPT) $(SIM) $(FUZZERS): $(O)/%: $(O)/%.o $(SUPPORT) $(LIB) $(WOLFSSL_LIB)
+	$(LINK) -o $@ $(sort $(filter %.o,$^)) $(LIB) $(if $(findstring /fuzz/,$@),,-lcmocka) $(LIBS)
+
+# Every check of the project; the last line is `N passed, N failed`. Parts: test-tidy test-unit test-e2e.
+.PHONY: test test-unit test-e2e test-tidy tidy format
+test test-unit test-e2e test-tidy:
+	@$(MAKE) --no-print-directory deps-test || { echo '0 passed, 1 failed'; exit 1; }
+	@/usr/bin/python3 tests/run --build $(B) $(patsubst test-%,%,$(filter-out test,$@))
+
+tidy:
+	@/usr/bin/python3 tests/tidy/tidy.py
+
+format:
+	$(or $(shell command -v clang-format-14),clang-format) -i $(call find,src include tests,'*.[ch]')
+
+# --- use --------------------------------------------------------------------------------------------------------
+.PHONY: demo bench run
+demo: ; @$(MAKE) --no-print-directory deps-demo && $(MAKE) --no-print-directory all && bench/demo $(BIN)
+bench: ; @$(MAKE) --no-print-directory deps-demo && $(MAKE) --no-print-directory all && bench/run $(BIN)
+run: all ; $(BIN) serve --config deploy/ringpost-local.conf
+
+# --- what the machine must have ---------------------------------------------------------------------------------
+# Installs only what is missing; a second run does nothing.
+.PHONY: deps deps-build deps-demo deps-test
+deps deps-build:
+	@WOLFSSL=$(WOLFSSL) deploy/deps/packages build
+	@$(if $(WOLFSSL_LIB),test -e $(WOLFSSL_LIB) || deploy/deps/wolfssl $(DEPS)/wolfssl)
+deps-demo: deps-build
+	@deploy/deps/tools $(DEPS) smtp-source smtp-sink
+deps-test: deps-demo
+	@deploy/deps/packages test
+	@deploy/deps/tools $(DEPS) promtool
+
+# --- installation -----------------------------------------------------------------------------------------------
+INSTALL = install -D -m
+installed = $(DESTDIR)$(PREFIX)
+.PHONY: install uninstall
+install: all
+	$(INSTALL) 755 $(BIN) $(installed)/sbin/ringpost
+	for f in $(wildcard include/ringpost/*.h); do $(INSTALL) 644 $$f $(installed)/$$f || exit; done
+	for f in README.md LICENSE $(wildcard docs/*.md); do \
+		$(INSTALL) 644 $$f $(installed)/share/doc/ringpost/$${f##*/} || exit; done
+
+uninstall:
+	rm -f $(installed)/sbin/ringpost
+	rm -rf $(installed)/include/ringpost $(installed)/share/doc/ringpost
+
+.PHONY: clean help
+clean:
+	rm -rf $(B)/release* $(B)/debug* $(B)/address* $(B)/thread* $(B)/fuzzer*
+help:
+	@echo 'make [all]   build $(BIN)        make deps      install what the build needs'
+	@echo 'make demo    show it at work     make test      every check'
+	@echo 'make run     run it locally      make bench     measure it'
+	@echo 'make tidy    look at the style   make format    rewrite to the style'
+	@echo 'make install / uninstall         PREFIX=/usr/local DESTDIR='
+
+-include $(OBJECTS:.o=.d) $(call find,$(O)/tests,'*.d') $(O)/src/app/main.d
