@@ -24,6 +24,7 @@
 #define LIMIT_CLIENT_REPLY_BYTES 512       /* stored text of a remote reply */
 #define LIMIT_CLIENT_REPLY_LINE_BYTES 4096 /* a longer line ends the connection */
 #define LIMIT_CLIENT_REPLY_LINES 200
+#define LIMIT_CLIENT_COMMAND_BYTES 512     /* the longest command we say: MAIL FROM with every parameter */
 
 /* Rings and shards */
 #define LIMIT_SHARDS 64
