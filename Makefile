@@ -4,6 +4,7 @@
 #   FUZZ=1                 libFuzzer targets (clang)    CC=gcc | CC=clang                    compiler
 #   WOLFSSL=system         the distribution's wolfSSL instead of our build of its source
 #   B=dir                  where objects and programs go (build)
+#   V=1                    shows the commands
 #   DIRS="base core"       only these folders of src/, for work on a part of a tree that does not build
 B ?= build
 DEPS ?= build/deps
@@ -25,6 +26,7 @@ MAKEFLAGS += -j$(shell nproc)
 endif
 export PATH := $(abspath $(DEPS))/bin:$(PATH):/usr/sbin:/sbin
 
+Q := $(if $(V),,@)
 O := $(B)/$(or $(SAN),$(VARIANT))$(if $(findstring clang,$(CC)),-clang)
 BIN := $(O)/ringpost
 LIB := $(O)/libringpost.a
@@ -61,15 +63,18 @@ OBJECTS := $(patsubst %.c,$(O)/%.o,$(filter-out src/app/main.c,$(wildcard $(DIRS
 all: $(BIN)
 
 $(BIN): $(O)/src/app/main.o $(LIB) $(WOLFSSL_LIB)
-	$(LINK) -o $@ $(filter-out $(WOLFSSL_LIB),$^) $(LIBS)
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $(filter-out $(WOLFSSL_LIB),$^) $(LIBS)
 
 $(LIB): $(OBJECTS)
+	@echo '  AR    $@'
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(O)/%.o: %.c $(O)/flags | $(WOLFSSL_LIB)
 	@mkdir -p $(@D)
-	$(COMPILE) $(if $(filter tests/%,$<),$(CMOCKA_FLAGS)) -c -o $@ $<
+	@echo '  CC    $<'
+	$(Q)$(COMPILE) $(if $(filter tests/%,$<),$(CMOCKA_FLAGS)) -c -o $@ $<
 
 # Changes when the command line does, so that other flags never leave old objects behind.
 $(O)/flags: force
@@ -104,7 +109,8 @@ $(TRANSCRIPT): $(TRANSCRIPT_OBJECTS)
 $(SIM): $(SIM_OBJECTS)
 $(FUZZERS): $(REPLAY_OBJECT)
 $(UNIT) $(TRANSCRIPT) $(SIM) $(FUZZERS): $(O)/%: $(O)/%.o $(SUPPORT) $(LIB) $(WOLFSSL_LIB)
-	$(LINK) -o $@ $(sort $(filter %.o,$^)) $(LIB) $(if $(findstring /fuzz/,$@),,-lcmocka) $(LIBS)
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $(sort $(filter %.o,$^)) $(LIB) $(if $(findstring /fuzz/,$@),,-lcmocka) $(LIBS)
 
 # Every check of the project; the last line is `N passed, N failed`. Parts: test-tidy test-unit test-e2e.
 .PHONY: test test-unit test-e2e test-tidy tidy format
