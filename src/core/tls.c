@@ -1,0 +1,55 @@
+/* wolfSSL is named in this file and nowhere else in src/ (LAYERS holds the rule).
+ *
+ * A TLS session of ringpost has no socket. The library reads and writes memory: what a receive completion brought is
+ * handed to its input callback, and what its output callback produces goes into the stream's send buffer, so that one
+ * ring drives plaintext and TLS connections alike and a session costs the library's state but no descriptor of its own.
+ * The output callback never answers "would block": the stream's bound on unsent bytes stops the producer instead.
+ * Sessions built this way live here, beside what is process-wide: the library's initialisation.
+ *
+ * The library itself is built from the distribution's source with the CPU's instructions; deploy/deps/wolfssl tells why.
+ */
+#include "core/tls.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <wolfssl/options.h>
+
+#include <wolfssl/ssl.h>
+#include <wolfssl/wolfcrypt/random.h>
+
+const char *tls_library_version(void)
+{
+    return wolfSSL_lib_version();
+}
+
+/* Two draws that agree, or a draw of nothing but zeros, come from a generator that does not work. */
+static int draw_random(WC_RNG *random)
+{
+    unsigned char first[32] = {0};
+    unsigned char second[32] = {0};
+    if (wc_RNG_GenerateBlock(random, first, sizeof first) != 0 ||
+        wc_RNG_GenerateBlock(random, second, sizeof second) != 0) {
+        return -ENODATA;
+    }
+    const unsigned char zeros[sizeof first] = {0};
+    if (memcmp(first, second, sizeof first) == 0 || memcmp(first, zeros, sizeof first) == 0) {
+        return -ENODATA;
+    }
+    return 0;
+}
+
+int tls_library_init(void)
+{
+    if (wolfSSL_Init() != WOLFSSL_SUCCESS) {
+        return -EIO;
+    }
+    WC_RNG random;
+    if (wc_InitRng(&random) != 0) {
+        return -ENODATA;
+    }
+    int result = draw_random(&random);
+    wc_FreeRng(&random);
+    return result;
+}
