@@ -1,13 +1,12 @@
 /* wolfSSL is named in this file and nowhere else in src/ (LAYERS holds the rule).
  *
- * A TLS session of ringpost has no socket. The library reads and writes memory: what a receive completion brought is
- * handed to its input callback, and what its output callback produces goes into the stream's send buffer, so that one
- * ring drives plaintext and TLS connections alike and a session costs the library's state but no descriptor of its own.
+ * A TLS session will have no socket of its own. The library reads and writes memory: what a receive completion
+ * brought is handed to its input callback, and what its output callback produces goes into the stream's send buffer, so
+ * that one ring drives plaintext and TLS connections alike.
  * The output callback never answers "would block": the stream's bound on unsent bytes stops the producer instead.
- * Sessions built this way live here, beside what is process-wide: the library's initialisation.
+ * Sessions of that shape belong in this file. What it holds today is process-wide: the library's initialisation.
  *
- * The library itself is built from the distribution's source with the CPU's instructions; deploy/deps/wolfssl tells why.
- */
+ * The library is built from the distribution's source with the CPU's instructions; deploy/deps/wolfssl tells why. */
 #include "core/tls.h"
 
 #include <errno.h>
