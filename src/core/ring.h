@@ -35,8 +35,8 @@ static inline unsigned ring_flags_buffer(uint32_t flags)
 struct ring; /* opaque: liburing stays inside ring.c */
 
 struct ring_settings {
-    unsigned entries;              /* submission entries; completions are 8 times as many */
-    unsigned receive_buffers;      /* power of two */
+    unsigned entries;         /* submission entries; completions are 8 times as many */
+    unsigned receive_buffers; /* power of two */
     unsigned receive_buffer_bytes;
 };
 
@@ -52,9 +52,12 @@ struct ring_counters {
 int ring_new(const struct ring_settings *settings, struct ring **ret_ring, char *reason, size_t reason_size);
 void ring_delete(struct ring *ring);
 
-/* Submits what is queued and, unless completions are there already, waits until one comes or `timeout_ms` pass
- * (UINT64_MAX: no limit; 0: do not wait). Then runs every completion's `done`. Returns the number run. */
-unsigned ring_turn(struct ring *ring, uint64_t timeout_ms);
+/* Submits what is queued and waits until a completion is there or `timeout_ms` pass (UINT64_MAX: no limit; 0: do not
+ * wait). Runs nothing. 0 or -errno; an interrupted wait is 0. */
+int ring_enter(struct ring *ring, uint64_t timeout_ms);
+
+/* Runs the `done` of every completion that had come when it was called. Returns their number. */
+unsigned ring_run(struct ring *ring);
 
 int ring_descriptor(const struct ring *ring); /* for ring_wake from another shard */
 const struct ring_counters *ring_counters(const struct ring *ring);
@@ -96,6 +99,14 @@ void ring_wake(struct ring *ring, int target_descriptor);
 
 /* Provided receive buffers. A buffer that a completion named belongs to its receiver until it is given back. */
 void *ring_buffer(const struct ring *ring, unsigned id);
+
+/* A note per buffer, for the owner to chain buffers with. */
+struct ring_note {
+    uint16_t next;
+    uint16_t length;
+};
+struct ring_note *ring_note(struct ring *ring, unsigned id);
+
 void ring_buffer_release(struct ring *ring, unsigned id);
 unsigned ring_buffers_free(const struct ring *ring);
 

@@ -1,8 +1,8 @@
 /* A shard: one pinned thread with its own ring, timers, memory arena and mailboxes. It shares no mutable memory with
  * another shard but the mailboxes.
  *
- * One turn of the loop: submit and wait for one completion -> run completions -> take mail -> advance the wheel -> run the turn
- * hooks (spool writer flush and the like) -> publish mail and wake sleeping peers.
+ * One turn of the loop: submit and wait for one completion -> run completions -> take mail -> advance the wheel -> run
+ * the turn hooks (spool writer flush and the like) -> publish mail and wake sleeping peers.
  */
 #ifndef CORE_SHARD_H
 #define CORE_SHARD_H
@@ -35,10 +35,10 @@ struct shard {
     struct ring *ring;
     struct wheel wheel;
     struct rng rng;
-    uint64_t now_ms;   /* monotonic, refreshed once a turn */
-    uint64_t wall_ms;  /* since 1970, refreshed once a turn */
+    uint64_t now_ms;  /* monotonic, refreshed once a turn */
+    uint64_t wall_ms; /* since 1970, refreshed once a turn */
     struct metric_set *metrics;
-    bool stopping;     /* the loop ends after this turn */
+    bool stopping; /* the loop ends after this turn */
     struct list hooks;
     /* The layers' per-shard objects, set at boot by app, each read only by its layer and those above it. */
     struct spool *spool;
@@ -51,12 +51,15 @@ struct shard {
         shard_mail_handler *run;
         void *context;
     } mail[MAIL_KINDS];
-    struct shard_private *private;
+    struct shard_private *private; /* the loop's own: mailboxes, calls */
+    struct shard_hook stream_hook;
+    struct list message_pool; /* core/stream: spare send descriptors */
+    struct list starved;      /* core/stream: streams that found no receive buffer */
 };
 
 struct shard_group_settings {
     unsigned shards;
-    bool pin;                  /* bind shard i to the i-th usable core */
+    bool pin; /* bind shard i to the i-th usable core */
     struct ring_settings ring;
     /* Runs in the shard's own thread after its ring exists, before the loop; 0 or -errno ends the whole start. */
     int (*start)(struct shard *shard, void *context);
@@ -83,8 +86,10 @@ void shard_on_mail(struct shard *shard, enum mail_kind kind, shard_mail_handler 
  * never fails: when the mailbox is full the message waits in a deferred list. Order per pair is kept. */
 void shard_post(struct shard *shard, unsigned to, enum mail_kind kind, const void *payload, size_t length);
 
-/* From any other thread: run `call(shard, context)` on the shard; returns when it has run. For control only. */
-void shard_call(struct shard_group *group, unsigned index, void (*call)(struct shard *shard, void *context), void *context);
+/* From a thread that is no shard: runs `call(shard, context)` on the shard and returns when it has run; 0, or -ESHUTDOWN when
+ * the shard's loop has ended. For control only. */
+int shard_call(struct shard_group *group, unsigned index, void (*call)(struct shard *shard, void *context),
+               void *context);
 
 void shard_add_hook(struct shard *shard, struct shard_hook *hook, void (*run)(struct shard_hook *hook));
 void shard_remove_hook(struct shard_hook *hook);

@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include "base/bytes.h"
+#include "base/list.h"
 #include "core/ring.h"
 
 struct shard;
@@ -26,23 +27,29 @@ struct stream {
     struct shard *shard;
     void (*wake)(struct stream *stream);
     int fd;
-    int error;              /* first error of receive, send or connect as -errno; 0 while all is well */
+    int error; /* first error of receive, send or connect as -errno; 0 while all is well */
     struct op receive;
-    struct op send;         /* connect, send, shutdown and close, one at a time */
-    uint16_t first_buffer;  /* chain of unread provided buffers */
+    struct op send;
+    struct op control;     /* connect, shutdown, close: one after the other */
+    uint16_t first_buffer; /* chain of unread provided buffers */
     uint16_t last_buffer;
-    uint16_t buffers;       /* how many */
-    uint16_t first_offset;  /* bytes of the first one already consumed */
+    uint16_t buffers;      /* how many */
+    uint16_t first_offset; /* bytes of the first one already consumed */
     bool connected : 1;
-    bool eof : 1;           /* the peer sent FIN; unread input may remain */
-    bool paused : 1;        /* receive cancelled for back-pressure */
+    bool eof : 1;    /* the peer sent FIN; unread input may remain */
+    bool paused : 1; /* receive cancelled for back-pressure */
     bool closing : 1;
-    bool closed_fd : 1;
-    bool woken : 1;         /* wake is running: no nested call */
-    struct stream_message *message; /* iovecs of the send in flight, from the shard's pool */
+    bool abort : 1;
+    void (*closed)(struct stream *stream);
+    struct stream_message *message; /* the send in flight, from the shard's pool */
+    struct list starved;            /* in the shard's list while it waits for a receive buffer */
     uint64_t received_bytes;
     uint64_t sent_bytes;
 };
+
+/* Once per shard, before its first stream, and after its last one. */
+void stream_shard_start(struct shard *shard);
+void stream_shard_stop(struct shard *shard);
 
 /* Takes over a connected socket and starts to receive. `wake` may be called from the next turn on. */
 void stream_open(struct stream *stream, struct shard *shard, int fd, void (*wake)(struct stream *stream));

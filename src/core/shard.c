@@ -1,0 +1,507 @@
+/* The loop of a shard, its mail, and the group that starts and joins them.
+ *
+ * Waking a sleeper without a lock and without a lost wake-up:
+ *
+ *   consumer                                   producer
+ *   sleeping = 1          (seq_cst)            publish tail                (release)
+ *   fence, look at every mailbox once more     fence
+ *   enter the kernel                           if (exchange(sleeping, 0))  MSG_RING
+ *
+ * Either the consumer's second look sees the new tail, or the producer's exchange sees sleeping == 1: both stores cannot
+ * miss each other. So a busy peer is never interrupted and a sleeping one costs one ring entry, however many messages it gets.
+ *
+ * Threads that are no shard (the control thread) use shard_call: a list under a mutex and an eventfd that the ring polls.
+ */
+#include "core/shard.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "core/clock.h"
+
+/* jemalloc's, absent from sanitizer builds. */
+extern int mallctl(const char *name, void *old, size_t *old_length, void *new, size_t new_length) __attribute__((weak));
+
+struct deferred {
+    struct list node;
+    enum mail_kind kind;
+    size_t length;
+    char payload[];
+};
+
+struct call {
+    struct list node;
+    void (*run)(struct shard *shard, void *context);
+    void *context;
+    bool finished;
+    pthread_cond_t wake;
+};
+
+struct shard_private {
+    _Alignas(64) _Atomic int sleeping;
+    _Alignas(64) struct list deferred[LIMIT_SHARDS]; /* mail that found its mailbox full, per peer */
+    struct op call_poll;
+    int call_event;
+    pthread_mutex_t call_lock;
+    struct list calls;
+    bool ended; /* no calls are taken any more; under call_lock */
+};
+
+struct shard_group {
+    struct shard_group_settings settings;
+    struct shard shards[LIMIT_SHARDS];
+    pthread_t threads[LIMIT_SHARDS];
+    struct mailbox *mailboxes[LIMIT_SHARDS][LIMIT_SHARDS]; /* [from][to] */
+    unsigned running;
+    pthread_mutex_t lock;
+    pthread_cond_t started;
+    unsigned reported;
+    bool released; /* every shard has started (or failed): enter the loop */
+    int error;
+    char reason[256];
+};
+
+static struct mailbox *mailbox_between(struct shard_group *group, unsigned from, unsigned to)
+{
+    return group->mailboxes[from][to];
+}
+
+/* --- mail ---------------------------------------------------------------------------------------------------- */
+
+void shard_on_mail(struct shard *shard, enum mail_kind kind, shard_mail_handler *run, void *context)
+{
+    CHECK(kind > MAIL_NONE && kind < MAIL_KINDS && shard->mail[kind].run == NULL);
+    shard->mail[kind].run = run;
+    shard->mail[kind].context = context;
+}
+
+void shard_post(struct shard *shard, unsigned to, enum mail_kind kind, const void *payload, size_t length)
+{
+    CHECK(to < shard->group->settings.shards && length <= LIMIT_MAIL_BYTES);
+    struct list *waiting = &shard->private->deferred[to];
+    if (list_empty(waiting) && mailbox_put(mailbox_between(shard->group, shard->index, to), kind, payload, length)) {
+        return;
+    }
+    struct deferred *deferred = malloc(sizeof *deferred + length);
+    CHECK(deferred != NULL);
+    deferred->kind = kind;
+    deferred->length = length;
+    memcpy(deferred->payload, payload, length);
+    list_push_back(waiting, &deferred->node);
+    metric_add(&shard->metrics->mail_deferred, 1);
+}
+
+static void retry_deferred(struct shard *shard, unsigned to)
+{
+    struct list *waiting = &shard->private->deferred[to];
+    while (!list_empty(waiting)) {
+        struct deferred *first = LIST_OWNER(waiting->next, struct deferred, node);
+        struct mailbox *mailbox = mailbox_between(shard->group, shard->index, to);
+        if (!mailbox_put(mailbox, first->kind, first->payload, first->length)) {
+            return;
+        }
+        list_remove(&first->node);
+        free(first);
+    }
+}
+
+static void publish_mail(struct shard *shard)
+{
+    for (unsigned to = 0; to < shard->group->settings.shards; to++) {
+        retry_deferred(shard, to);
+        if (mailbox_publish(mailbox_between(shard->group, shard->index, to)) && to != shard->index) {
+            struct shard *peer = &shard->group->shards[to];
+            atomic_thread_fence(memory_order_seq_cst);
+            if (atomic_load_explicit(&peer->private->sleeping, memory_order_relaxed) != 0 &&
+                atomic_exchange(&peer->private->sleeping, 0) != 0) {
+                ring_wake(shard->ring, ring_descriptor(peer->ring));
+            }
+        }
+    }
+}
+
+static bool mail_pending(const struct shard *shard)
+{
+    for (unsigned peer = 0; peer < shard->group->settings.shards; peer++) {
+        if (mailbox_pending(mailbox_between(shard->group, peer, shard->index)) ||
+            !list_empty(&shard->private->deferred[peer])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void take_mail(struct shard *shard)
+{
+    mailbox_publish(mailbox_between(shard->group, shard->index, shard->index));
+    for (unsigned from = 0; from < shard->group->settings.shards; from++) {
+        struct mailbox *mailbox = mailbox_between(shard->group, from, shard->index);
+        enum mail_kind kind;
+        size_t length;
+        const void *payload;
+        while ((payload = mailbox_next(mailbox, &kind, &length)) != NULL) {
+            CHECK(kind < MAIL_KINDS && shard->mail[kind].run != NULL);
+            shard->mail[kind].run(shard->mail[kind].context, from, payload, length);
+        }
+        mailbox_release(mailbox);
+    }
+}
+
+/* --- calls from other threads -------------------------------------------------------------------------------- */
+
+int shard_call(struct shard_group *group, unsigned index, void (*run)(struct shard *shard, void *context),
+               void *context)
+{
+    CHECK(index < group->settings.shards);
+    struct shard_private *private = group->shards[index].private;
+    struct call call = {.run = run, .context = context};
+    pthread_cond_init(&call.wake, NULL);
+    list_init(&call.node);
+    pthread_mutex_lock(&private->call_lock);
+    int result = private->ended ? -ESHUTDOWN : 0;
+    if (result == 0) {
+        list_push_back(&private->calls, &call.node);
+        uint64_t one = 1;
+        CHECK(write(private->call_event, &one, sizeof one) == (ssize_t)sizeof one);
+        while (!call.finished) {
+            pthread_cond_wait(&call.wake, &private->call_lock);
+        }
+    }
+    pthread_mutex_unlock(&private->call_lock);
+    pthread_cond_destroy(&call.wake);
+    return result;
+}
+
+static void run_calls(struct shard *shard)
+{
+    struct shard_private *private = shard->private;
+    pthread_mutex_lock(&private->call_lock);
+    struct list *node;
+    while ((node = list_pop_front(&private->calls)) != NULL) {
+        struct call *call = LIST_OWNER(node, struct call, node);
+        pthread_mutex_unlock(&private->call_lock);
+        call->run(shard, call->context);
+        pthread_mutex_lock(&private->call_lock);
+        call->finished = true;
+        pthread_cond_signal(&call->wake);
+    }
+    pthread_mutex_unlock(&private->call_lock);
+}
+
+static void call_polled(struct op *op, int result, uint32_t flags)
+{
+    struct shard_private *private = CONTAINER_OF(op, struct shard_private, call_poll);
+    (void)result;
+    (void)flags;
+    uint64_t count;
+    ssize_t length = read(private->call_event, &count, sizeof count);
+    (void)length; /* the loop looks at the list every turn; the event only ends the sleep */
+}
+
+/* --- the loop ------------------------------------------------------------------------------------------------ */
+
+static void refresh_clock(struct shard *shard)
+{
+    shard->now_ms = clock_monotonic_ms();
+    shard->wall_ms = clock_wall_ms();
+}
+
+static uint64_t sleep_time(struct shard *shard)
+{
+    uint64_t next_ms = wheel_next_ms(&shard->wheel);
+    if (next_ms == UINT64_MAX) {
+        return UINT64_MAX;
+    }
+    uint64_t now_ms = clock_monotonic_ms();
+    return next_ms > now_ms ? next_ms - now_ms : 0;
+}
+
+static void loop_turn(struct shard *shard)
+{
+    struct shard_private *private = shard->private;
+    publish_mail(shard);
+    uint64_t timeout_ms = shard->stopping ? 0 : sleep_time(shard);
+    atomic_store(&private->sleeping, 1);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (mail_pending(shard)) {
+        timeout_ms = 0;
+    }
+    int error = ring_enter(shard->ring, timeout_ms);
+    CHECK(error == 0);
+    atomic_store_explicit(&private->sleeping, 0, memory_order_relaxed);
+    refresh_clock(shard);
+    ring_run(shard->ring);
+    if (!private->call_poll.in_flight) {
+        ring_poll(shard->ring, &private->call_poll, private->call_event, POLLIN, false);
+        run_calls(shard);
+    }
+    take_mail(shard);
+    wheel_advance(&shard->wheel, shard->now_ms);
+    for (struct list *node = shard->hooks.next; node != &shard->hooks;) {
+        struct shard_hook *hook = LIST_OWNER(node, struct shard_hook, node);
+        node = node->next;
+        hook->run(hook);
+    }
+}
+
+/* The usable cores, in order; returns how many. */
+static unsigned usable_cores(size_t *ret_cores, unsigned capacity)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) {
+        return 0;
+    }
+    unsigned count = 0;
+    for (size_t core = 0; core < CPU_SETSIZE && count < capacity; core++) {
+        if (CPU_ISSET(core, &set)) {
+            ret_cores[count++] = core;
+        }
+    }
+    return count;
+}
+
+/* The cgroup's CPU quota in whole cores, rounded up; 0 when there is none. */
+static unsigned quota_cores(void)
+{
+    long quota = -1;
+    long period = 100000;
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    if (file != NULL) {
+        if (fscanf(file, "%ld %ld", &quota, &period) != 2) {
+            quota = -1;
+        }
+        fclose(file);
+    }
+    return quota > 0 && period > 0 ? (unsigned)((quota + period - 1) / period) : 0;
+}
+
+unsigned shard_usable_cores(void)
+{
+    size_t cores[LIMIT_SHARDS];
+    unsigned count = usable_cores(cores, LIMIT_SHARDS);
+    unsigned quota = quota_cores();
+    count = quota != 0 && quota < count ? quota : count;
+    return count != 0 ? count : 1;
+}
+
+static void pin(const struct shard *shard)
+{
+    size_t cores[LIMIT_SHARDS];
+    unsigned count = usable_cores(cores, LIMIT_SHARDS);
+    if (count != 0) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET(cores[shard->index % count], &set);
+        sched_setaffinity(0, sizeof set, &set);
+    }
+}
+
+static void own_arena(void)
+{
+    unsigned arena;
+    size_t size = sizeof arena;
+    if (mallctl != NULL && mallctl("arenas.create", &arena, &size, NULL, 0) == 0) {
+        mallctl("thread.arena", NULL, NULL, &arena, sizeof arena);
+    }
+}
+
+/* Reports this shard's start and waits until all have reported, so that mail finds every peer's ring. */
+static bool report_start(struct shard_group *group, int error, const char *reason)
+{
+    pthread_mutex_lock(&group->lock);
+    if (error != 0 && group->error == 0) {
+        group->error = error;
+        snprintf(group->reason, sizeof group->reason, "%s", reason);
+    }
+    group->reported++;
+    pthread_cond_broadcast(&group->started);
+    while (!group->released) {
+        pthread_cond_wait(&group->started, &group->lock);
+    }
+    bool go = group->error == 0;
+    pthread_mutex_unlock(&group->lock);
+    return go;
+}
+
+static int shard_prepare(struct shard *shard, char *reason, size_t reason_size)
+{
+    struct shard_group *group = shard->group;
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
+        seed = clock_monotonic_ns() ^ shard->index;
+    }
+    rng_seed(&shard->rng, seed);
+    refresh_clock(shard);
+    wheel_init(&shard->wheel, shard->now_ms);
+    int error = ring_new(&group->settings.ring, &shard->ring, reason, reason_size);
+    if (error != 0) {
+        return error;
+    }
+    struct shard_private *private = shard->private;
+    private->call_poll.done = call_polled;
+    ring_poll(shard->ring, &private->call_poll, private->call_event, POLLIN, false);
+    error = group->settings.start == NULL ? 0 : group->settings.start(shard, group->settings.context);
+    if (error != 0) {
+        snprintf(reason, reason_size, "shard %u: %s", shard->index, strerror(-error));
+    }
+    return error;
+}
+
+static void end_calls(struct shard *shard)
+{
+    pthread_mutex_lock(&shard->private->call_lock);
+    shard->private->ended = true;
+    pthread_mutex_unlock(&shard->private->call_lock);
+    run_calls(shard);
+}
+
+static void *shard_main(void *argument)
+{
+    struct shard *shard = argument;
+    struct shard_group *group = shard->group;
+    char reason[200] = "";
+    char name[16];
+    snprintf(name, sizeof name, "shard-%u", shard->index);
+    pthread_setname_np(pthread_self(), name);
+    if (group->settings.pin) {
+        pin(shard);
+    }
+    own_arena();
+    int error = shard_prepare(shard, reason, sizeof reason);
+    if (report_start(group, error, reason)) {
+        while (!shard->stopping) {
+            loop_turn(shard);
+        }
+    }
+    end_calls(shard);
+    if (error == 0 && group->settings.stop != NULL) {
+        group->settings.stop(shard, group->settings.context);
+    }
+    return NULL;
+}
+
+/* --- the group ----------------------------------------------------------------------------------------------- */
+
+static void shard_init(struct shard_group *group, unsigned index)
+{
+    struct shard *shard = &group->shards[index];
+    shard->index = index;
+    shard->group = group;
+    list_init(&shard->hooks);
+    list_init(&shard->message_pool);
+    list_init(&shard->starved);
+    shard->metrics = metric_set_new();
+    shard->private = aligned_alloc(64, sizeof *shard->private);
+    CHECK(shard->metrics != NULL && shard->private != NULL);
+    memset(shard->private, 0, sizeof *shard->private);
+    list_init(&shard->private->calls);
+    pthread_mutex_init(&shard->private->call_lock, NULL);
+    shard->private->call_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    CHECK(shard->private->call_event >= 0);
+    for (unsigned peer = 0; peer < group->settings.shards; peer++) {
+        list_init(&shard->private->deferred[peer]);
+        group->mailboxes[index][peer] = mailbox_new();
+        CHECK(group->mailboxes[index][peer] != NULL);
+    }
+}
+
+static void shard_free(struct shard_group *group, unsigned index)
+{
+    struct shard *shard = &group->shards[index];
+    struct list *node;
+    for (unsigned peer = 0; peer < group->settings.shards; peer++) {
+        while ((node = list_pop_front(&shard->private->deferred[peer])) != NULL) {
+            free(LIST_OWNER(node, struct deferred, node));
+        }
+        mailbox_delete(group->mailboxes[index][peer]);
+    }
+    if (shard->ring != NULL) {
+        ring_delete(shard->ring);
+    }
+    close(shard->private->call_event);
+    pthread_mutex_destroy(&shard->private->call_lock);
+    free(shard->private);
+    metric_set_delete(shard->metrics);
+}
+
+int shard_group_start(const struct shard_group_settings *settings, struct shard_group **ret_group, char *reason,
+                      size_t reason_size)
+{
+    CHECK(settings->shards >= 1 && settings->shards <= LIMIT_SHARDS);
+    struct shard_group *group = calloc(1, sizeof *group);
+    if (group == NULL) {
+        snprintf(reason, reason_size, "no memory");
+        return -ENOMEM;
+    }
+    group->settings = *settings;
+    pthread_mutex_init(&group->lock, NULL);
+    pthread_cond_init(&group->started, NULL);
+    for (unsigned i = 0; i < settings->shards; i++) {
+        shard_init(group, i);
+    }
+    for (unsigned i = 0; i < settings->shards; i++) {
+        int error = pthread_create(&group->threads[i], NULL, shard_main, &group->shards[i]);
+        CHECK(error == 0);
+        group->running++;
+    }
+    pthread_mutex_lock(&group->lock);
+    while (group->reported < group->running) {
+        pthread_cond_wait(&group->started, &group->lock);
+    }
+    group->released = true;
+    pthread_cond_broadcast(&group->started);
+    int error = group->error;
+    snprintf(reason, reason_size, "%s", group->reason);
+    pthread_mutex_unlock(&group->lock);
+    if (error != 0) {
+        shard_group_join(group);
+        return error;
+    }
+    *ret_group = group;
+    return 0;
+}
+
+unsigned shard_group_count(const struct shard_group *group)
+{
+    return group->settings.shards;
+}
+
+struct shard *shard_group_member(struct shard_group *group, unsigned index)
+{
+    CHECK(index < group->settings.shards);
+    return &group->shards[index];
+}
+
+void shard_group_join(struct shard_group *group)
+{
+    for (unsigned i = 0; i < group->running; i++) {
+        pthread_join(group->threads[i], NULL);
+    }
+    for (unsigned i = 0; i < group->settings.shards; i++) {
+        shard_free(group, i);
+    }
+    pthread_mutex_destroy(&group->lock);
+    pthread_cond_destroy(&group->started);
+    free(group);
+}
+
+void shard_add_hook(struct shard *shard, struct shard_hook *hook, void (*run)(struct shard_hook *hook))
+{
+    hook->run = run;
+    list_push_back(&shard->hooks, &hook->node);
+}
+
+void shard_remove_hook(struct shard_hook *hook)
+{
+    list_remove(&hook->node);
+}
