@@ -4,7 +4,7 @@
 #   FUZZ=1                 libFuzzer targets (clang)    CC=gcc | CC=clang                    compiler
 #   WOLFSSL=system         the distribution's wolfSSL instead of our build of its source
 #   B=dir                  where objects and programs go (build)
-#   V=1                    shows the commands
+#   V=1                    shows the commands           JOBS=n                            how many at once
 #   DIRS="base core"       only these folders of src/, for work on a part of a tree that does not build
 B ?= build
 DEPS ?= build/deps
@@ -21,8 +21,8 @@ ifneq ($(FUZZ),)
 CC := clang
 SAN := fuzzer,address,undefined
 endif
-ifeq ($(findstring -j,$(MAKEFLAGS)),)
-MAKEFLAGS += -j$(shell nproc)
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(or $(JOBS),$(shell nproc))
 endif
 export PATH := $(abspath $(DEPS))/bin:$(PATH):/usr/sbin:/sbin
 
@@ -60,7 +60,7 @@ CMOCKA_FLAGS := -Itests -Wno-missing-prototypes
 OBJECTS := $(patsubst %.c,$(O)/%.o,$(filter-out src/app/main.c,$(wildcard $(DIRS:%=src/%/*.c))))
 
 .PHONY: all
-all: $(BIN)
+all: $(if $(FUZZ),fuzz,$(BIN))
 
 $(BIN): $(O)/src/app/main.o $(LIB) $(WOLFSSL_LIB)
 	@echo '  LINK  $@'
@@ -112,11 +112,14 @@ $(UNIT) $(TRANSCRIPT) $(SIM) $(FUZZERS): $(O)/%: $(O)/%.o $(SUPPORT) $(LIB) $(WO
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $(sort $(filter %.o,$^)) $(LIB) $(if $(findstring /fuzz/,$@),,-lcmocka) $(LIBS)
 
+# Which programs a variable holds, for tests/run: `make print-UNIT`.
+print-%: ; @echo $($*)
+
 # Every check of the project; the last line is `N passed, N failed`. Parts: test-tidy test-unit test-e2e.
 .PHONY: test test-unit test-e2e test-tidy tidy format
 test test-unit test-e2e test-tidy:
 	@$(MAKE) --no-print-directory deps-test || { echo '0 passed, 1 failed'; exit 1; }
-	@/usr/bin/python3 tests/run --build $(B) $(patsubst test-%,%,$(filter-out test,$@))
+	@/usr/bin/python3 tests/run --build $(B) --make '$(MAKE) $(MAKEOVERRIDES)' $(patsubst test-%,%,$(filter-out test,$@))
 
 tidy:
 	@/usr/bin/python3 tests/tidy/tidy.py
