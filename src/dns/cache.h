@@ -1,0 +1,53 @@
+/* Answers by name and type, until their time is up, and the questions in flight with those who wait for them.
+ *
+ * A bounded table of entries. An entry is either a question (it has askers, no answer, and cannot be evicted) or an
+ * answer. When the table is full the answer that was used longest ago makes room. Memory does not depend on what peers
+ * ask us to look up beyond entries_max.
+ */
+#ifndef DNS_CACHE_H
+#define DNS_CACHE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/list.h"
+#include "dns/answer.h"
+
+/* Bounds on how long an answer is kept, whatever it says. */
+#define CACHE_TTL_MIN_S 5
+#define CACHE_TTL_MAX_S 86400
+#define CACHE_NEGATIVE_TTL_MAX_S 10800 /* RFC 2308 5 */
+#define CACHE_NEGATIVE_TTL_S 60        /* of a negative answer without SOA */
+#define CACHE_FAILURE_TTL_S 10         /* SERVFAIL and the like (RFC 2308 7: at most five minutes) */
+
+struct cache_entry {
+    struct list bucket;    /* chain of the hash table */
+    struct list used;      /* answers: order of use */
+    struct list askers;    /* questions: who waits */
+    struct answer *answer; /* NULL: a question in flight */
+    uint64_t hash;
+    uint16_t type;
+    uint8_t name_length;
+    char name[]; /* lower case */
+};
+
+struct cache;
+
+/* `seed` makes the table's order unpredictable to those who choose names. NULL without memory. */
+struct cache *cache_new(unsigned entries_max, uint64_t seed);
+/* Frees everything; no entry may still have askers. */
+void cache_delete(struct cache *cache);
+unsigned cache_count(const struct cache *cache);
+
+/* The entry for a valid name, or NULL; an answer past its time is removed, not found. */
+struct cache_entry *cache_find(struct cache *cache, struct bytes name, enum answer_type type, uint64_t now_ms);
+
+/* Adds a question that was not found. NULL when the table is full of questions or memory is out. */
+struct cache_entry *cache_add(struct cache *cache, struct bytes name, enum answer_type type);
+
+/* Turns a question into an answer: bounds its ttl_s, sets its expires_ms, and keeps a copy. The askers stay listed in the
+ * entry: take them out first. Without memory the entry is removed. */
+void cache_store(struct cache *cache, struct cache_entry *entry, struct answer *answer, uint64_t now_ms);
+
+#endif
