@@ -1,7 +1,7 @@
 /* A hierarchical timer wheel: arming and disarming cost a few instructions, whatever the number of timers.
  *
- * Time is a monotonic count of milliseconds that the owner passes in. Timers never fire early; they may fire up to one
- * granule of their level late (1 ms below 256 ms, then 1/256 of the distance), which is what timeouts need.
+ * Time is a monotonic count of milliseconds that the owner passes in. Timers never fire early; they fire in the first
+ * wheel_advance at or after their millisecond, in the order of their expiry.
  */
 #ifndef BASE_WHEEL_H
 #define BASE_WHEEL_H
