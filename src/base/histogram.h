@@ -1,5 +1,5 @@
-/* Log-linear histograms: 8 linear steps per power of two, so a bucket is at most 12.5 % wide; 0 to 2^40.
- * Single writer, lock-free readers. */
+/* Log-linear histograms: 8 linear steps per power of two, so a bucket is at most 12.5 % wide; 0 to 2^42 (as
+ * microseconds: 50 days; larger values count in the last bucket). Single writer, lock-free readers. */
 #ifndef BASE_HISTOGRAM_H
 #define BASE_HISTOGRAM_H
 
