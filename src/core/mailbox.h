@@ -44,7 +44,7 @@ bool mailbox_publish(struct mailbox *mailbox);
 const void *mailbox_next(struct mailbox *mailbox, enum mail_kind *ret_kind, size_t *ret_length);
 void mailbox_release(struct mailbox *mailbox);
 
-/* Consumer: is there something to take? (an acquire load of the producer's tail) */
+/* Consumer: is there something to take? Part of the wake protocol, see mailbox.c. */
 bool mailbox_pending(const struct mailbox *mailbox);
 
 #endif
