@@ -1,7 +1,8 @@
 /* The daemon's own log: one logfmt line per event on stderr (journald's), nothing per message at the default level.
  *
  * log_line(LOG_INFO, "spool opened", "shard=%u segments=%u", ...) prints
- *   level=info msg="spool opened" shard=0 segments=3
+ *   time=2026-01-31T12:00:00.000Z level=info msg="spool opened" shard=0 segments=3
+ * Under journald, which stamps the time itself, the line begins with the priority ("<6>", stripped by it) instead.
  * Values from outside (names, replies) are passed through log_quote first, so that a line is always one line.
  */
 #ifndef CORE_LOG_H
