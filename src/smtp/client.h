@@ -3,12 +3,12 @@
  *
  * How a driver uses it:
  *
- *     smtp_client_init(); connect; then for every piece of input, after every smtp_client_begin() and
- *     smtp_client_quit(), and whenever `out` was flushed:
+ *     smtp_client_init(); connect; then for every piece of input, and after every smtp_client_begin(),
+ *     smtp_client_quit() and smtp_client_lost():
  *
  *     for (;;) switch (smtp_client_next(c, &input, &out)) {
  *     WANT_INPUT   flush out, then wait for input. All input was consumed.
- *     WANT_OUTPUT  flush out, then call again; what is left of input must be kept until then.
+ *     WANT_OUTPUT  the same, but call again as soon as out has room: there is more to say.
  *     READY        greeting and EHLO are done: c->capabilities and the limits hold; transactions may begin.
  *     RECIPIENT    c->transaction's recipient c->recipient: c->fate is ACCEPTED, TRANSIENT or PERMANENT.
  *     BODY         all of out so far, then the body of c->transaction, then what later calls append to out: in that
@@ -64,9 +64,9 @@ enum smtp_client_fate {
     SMTP_CLIENT_DELIVERED, /* 2yz to the final dot: the peer is responsible now */
     SMTP_CLIENT_TRANSIENT, /* try again later */
     SMTP_CLIENT_PERMANENT,
-    SMTP_CLIENT_UNSENT,    /* the connection ended, the message had no part in it and was not sent: may be tried again at
+    SMTP_CLIENT_UNSENT,  /* the connection ended, the message had no part in it and was not sent: may be tried again at
                             * once on another connection (the driver bounds how often) */
-    SMTP_CLIENT_UNKNOWN,   /* the connection ended between the dot and its reply: try again later, may be a duplicate */
+    SMTP_CLIENT_UNKNOWN, /* the connection ended between the dot and its reply: try again later, may be a duplicate */
 };
 
 enum smtp_client_cause {
@@ -112,6 +112,7 @@ struct smtp_client_transaction {
     /* The machine's own. */
     uint16_t answered; /* recipients that got a reply */
     uint16_t accepted;
+    bool utf8; /* say SMTPUTF8 */
     uint64_t refused[(LIMIT_TRANSACTION_RECIPIENTS + 63) / 64];
 };
 
@@ -119,12 +120,12 @@ enum { SMTP_CLIENT_EXPECTED_MAX = 8 };
 
 struct smtp_client {
     /* For the driver to read. */
-    uint32_t capabilities;    /* enum smtp_client_capability */
-    uint64_t size_limit;      /* bytes; 0: none announced */
-    uint32_t mail_max;        /* transactions on this connection; 0: no limit */
-    uint32_t recipients_max;  /* per transaction, never above LIMIT_TRANSACTION_RECIPIENTS */
-    uint32_t domains_max;     /* recipient domains per transaction; 0: no limit */
-    uint32_t begun;           /* transactions so far */
+    uint32_t capabilities;   /* enum smtp_client_capability */
+    uint64_t size_limit;     /* bytes; 0: none announced */
+    uint32_t mail_max;       /* transactions on this connection; 0: no limit */
+    uint32_t recipients_max; /* per transaction, never above LIMIT_TRANSACTION_RECIPIENTS */
+    uint32_t domains_max;    /* recipient domains per transaction; 0: no limit */
+    uint32_t begun;          /* transactions so far */
     enum smtp_client_cause cause;
 
     /* About the event just returned. */
@@ -149,10 +150,11 @@ struct smtp_client {
     uint16_t say_recipient;
     bool may_pipeline;
     bool ready;
-    bool reset_due; /* the peer still holds an envelope that went nowhere */
-    bool orphan_accepted;
+    bool reset_due;       /* the peer holds an envelope that went nowhere: RSET before the next MAIL */
+    bool lone_dot_due;    /* DATA was let in for nobody: end it with no message */
+    bool orphan_accepted; /* ... but the peer thinks that there is a recipient */
     bool quitting;
-    bool dot_sent;
+    bool dot_sent;                  /* smtp_client_lost() */
     enum smtp_client_fate end_fate; /* of `end_of`, which got the reply that ended the connection */
     enum smtp_client_phase end_phase;
     struct smtp_client_transaction *end_of;
