@@ -19,7 +19,7 @@ struct dot {
     uint32_t line_bytes_max; /* with CRLF */
     uint32_t received;       /* Received: fields in the header */
     uint8_t place;           /* private: what the last octets were */
-    uint8_t match;           /* private: how much of "Received:" this line has matched */
+    uint8_t match;           /* private: how much of "Received:" this line has matched, or that it is decided */
     uint8_t seen;            /* DOT_... */
     bool in_header;
     bool ended;
@@ -34,14 +34,5 @@ size_t dot_scan(struct dot *dot, struct bytes input);
 
 /* The message's size in the sense of RFC 1870: without stuffed dots and the final dot. Only when ended. */
 uint64_t dot_message_bytes(const struct dot *dot);
-
-/* The classifiers behind dot_scan; each gives the same masks. Bit i of a mask stands for octet i of the 64. */
-struct dot_masks {
-    uint64_t cr, lf, nul, high;
-};
-typedef void dot_classifier(const char *data, size_t blocks, struct dot_masks *ret_masks);
-dot_classifier dot_classify_portable;
-/* The fastest one this processor has; NULL-terminated list of all that it can run, for the test that compares them. */
-dot_classifier *const *dot_classifiers(void);
 
 #endif

@@ -94,7 +94,6 @@ struct smtp_server {
     uint8_t refusal;  /* DROPPED for content: enum reply_id */
     bool extended;    /* the client said EHLO */
     bool closing;     /* private */
-    bool dropping;    /* private */
     struct dot dot;   /* BODY, END, DROPPED for content: the message so far */
     union {
         struct bytes helo; /* HELO: the name or literal, validated */

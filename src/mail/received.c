@@ -1,0 +1,50 @@
+#include "mail/received.h"
+
+#include "mail/date.h"
+
+/* Received: from client.example ([192.0.2.1])
+ *         by mx.example with ESMTP id 4fZk2p
+ *         for <user@example.net>;
+ *         Thu, 01 Jan 1970 00:00:00 +0000
+ *
+ * One clause group per line keeps each of them far below 998 octets whatever the names are (a name is <= 255, a path
+ * <= 256). Only the EHLO name and the recipient come from the client, and both passed the RFC's grammar: no CR, LF or
+ * control octet can be in them. */
+
+static_assert(RECEIVED_BYTES_MAX >= 4 * LIMIT_DOMAIN_BYTES + LIMIT_PATH_BYTES + DATE_BYTES + 128, "all names at once");
+
+/* (name), the peer's address in the form of a literal; nothing for a local socket. */
+static bool append_peer(struct buffer *out, struct bytes address)
+{
+    if (address.length == 0) {
+        return true;
+    }
+    bool is_ipv6 = memchr(address.data, ':', address.length) != NULL;
+    return buffer_append(out, is_ipv6 ? BYTES(" ([IPv6:") : BYTES(" ([")) && buffer_append(out, address) &&
+           buffer_append(out, BYTES("])"));
+}
+
+static bool append_all(struct buffer *out, const struct received *received)
+{
+    bool ok = buffer_append(out, BYTES("Received: from ")) && buffer_append(out, received->helo) &&
+              append_peer(out, received->peer_address) && buffer_append(out, BYTES("\r\n\tby ")) &&
+              buffer_append(out, received->host) && buffer_append(out, BYTES(" with ")) &&
+              buffer_append(out, received->protocol) && buffer_append(out, BYTES(" id ")) &&
+              buffer_append(out, received->id);
+    if (ok && received->recipient.length != 0) {
+        ok = buffer_append(out, BYTES("\r\n\tfor <")) && buffer_append(out, received->recipient) &&
+             buffer_append(out, BYTES(">"));
+    }
+    return ok && buffer_append(out, BYTES(";\r\n\t")) && date_append(out, received->time_unix_s) &&
+           buffer_append(out, BYTES("\r\n"));
+}
+
+bool received_append(struct buffer *out, const struct received *received)
+{
+    size_t start = out->length;
+    if (!append_all(out, received)) {
+        out->length = start;
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,126 @@
+#include "smtp/syntax.h"
+
+static const struct {
+    struct bytes name;
+    enum syntax_verb verb;
+} verbs[] = {
+    {{"MAIL", 4}, SYNTAX_MAIL},       {{"RCPT", 4}, SYNTAX_RCPT},    {{"DATA", 4}, SYNTAX_DATA},
+    {{"EHLO", 4}, SYNTAX_EHLO},       {{"HELO", 4}, SYNTAX_HELO},    {{"RSET", 4}, SYNTAX_RSET},
+    {{"NOOP", 4}, SYNTAX_NOOP},       {{"QUIT", 4}, SYNTAX_QUIT},    {{"VRFY", 4}, SYNTAX_VRFY},
+    {{"HELP", 4}, SYNTAX_HELP},       {{"EXPN", 4}, SYNTAX_ABSENT},  {{"STARTTLS", 8}, SYNTAX_ABSENT},
+    {{"AUTH", 4}, SYNTAX_ABSENT},     {{"BDAT", 4}, SYNTAX_ABSENT},  {{"ETRN", 4}, SYNTAX_ABSENT},
+    {{"TURN", 4}, SYNTAX_ABSENT},     {{"ATRN", 4}, SYNTAX_ABSENT},  {{"SEND", 4}, SYNTAX_ABSENT},
+    {{"SOML", 4}, SYNTAX_ABSENT},     {{"SAML", 4}, SYNTAX_ABSENT},  {{"XCLIENT", 7}, SYNTAX_ABSENT},
+    {{"XFORWARD", 8}, SYNTAX_ABSENT}, {{"LHLO", 4}, SYNTAX_ABSENT},
+
+    {{"GET", 3}, SYNTAX_HTTP},        {{"POST", 4}, SYNTAX_HTTP},    {{"PUT", 3}, SYNTAX_HTTP},
+    {{"HEAD", 4}, SYNTAX_HTTP},       {{"CONNECT", 7}, SYNTAX_HTTP}, {{"OPTIONS", 7}, SYNTAX_HTTP},
+    {{"DELETE", 6}, SYNTAX_HTTP},     {{"PATCH", 5}, SYNTAX_HTTP},   {{"TRACE", 5}, SYNTAX_HTTP},
+    {{"PRI", 3}, SYNTAX_HTTP},
+};
+
+enum syntax_verb syntax_split(struct bytes command, struct bytes *ret_argument)
+{
+    while (command.length != 0 &&
+           (command.data[command.length - 1] == ' ' || command.data[command.length - 1] == '\t')) {
+        command.length--;
+    }
+    size_t length = 0;
+    while (length < command.length && command.data[length] != ' ') {
+        length++;
+    }
+    struct bytes verb = bytes_slice(command, 0, length);
+    while (length < command.length && command.data[length] == ' ') {
+        length++;
+    }
+    *ret_argument = bytes_slice(command, length, command.length - length);
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+        if (bytes_equal_nocase(verb, verbs[i].name)) {
+            return verbs[i].verb;
+        }
+    }
+    return SYNTAX_UNKNOWN;
+}
+
+enum reply_id syntax_helo(struct bytes argument)
+{
+    enum address_kind kind;
+    bool good = address_is_domain(argument) || address_is_literal(argument, &kind);
+    return good ? REPLY_OK : REPLY_BAD_ARGUMENT;
+}
+
+/* "FROM:" or "TO:". RFC 5321 4.1.1.2 forbids spaces on either side of the colon. */
+static bool take_keyword(struct bytes *text, struct bytes keyword)
+{
+    if (text->length < keyword.length || !bytes_equal_nocase(bytes_slice(*text, 0, keyword.length), keyword)) {
+        return false;
+    }
+    bytes_advance(text, keyword.length);
+    return true;
+}
+
+static enum reply_id reply_to_params(enum params_error error)
+{
+    static const enum reply_id replies[] = {
+        [PARAMS_OK] = REPLY_OK,
+        [PARAMS_SYNTAX] = REPLY_BAD_ARGUMENT,
+        [PARAMS_UNKNOWN] = REPLY_UNKNOWN_PARAMETER,
+    };
+    return replies[error];
+}
+
+enum reply_id syntax_mail(struct bytes argument, struct address *ret_path, struct params_mail *ret_params)
+{
+    struct address path;
+    if (!take_keyword(&argument, BYTES("FROM:"))) {
+        return REPLY_BAD_ARGUMENT;
+    }
+    enum address_error error = address_parse_path(&argument, &path);
+    if (error == ADDRESS_EIGHT_BIT) {
+        return REPLY_NO_UTF8;
+    }
+    if (error != ADDRESS_OK || path.kind == ADDRESS_POSTMASTER) {
+        return REPLY_BAD_SENDER;
+    }
+    enum reply_id reply = reply_to_params(params_parse_mail(argument, ret_params));
+    if (reply == REPLY_OK) {
+        *ret_path = path;
+    }
+    return reply;
+}
+
+enum reply_id syntax_rcpt(struct bytes argument, struct address *ret_path)
+{
+    struct address path;
+    if (!take_keyword(&argument, BYTES("TO:"))) {
+        return REPLY_BAD_ARGUMENT;
+    }
+    enum address_error error = address_parse_path(&argument, &path);
+    if (error == ADDRESS_EIGHT_BIT) {
+        return REPLY_NO_UTF8;
+    }
+    if (error != ADDRESS_OK || path.kind == ADDRESS_NULL) {
+        return REPLY_BAD_RECIPIENT;
+    }
+    enum reply_id reply = reply_to_params(params_parse_rcpt(argument));
+    if (reply == REPLY_OK) {
+        *ret_path = path;
+    }
+    return reply;
+}
+
+enum reply_id syntax_vrfy(struct bytes argument)
+{
+    bool high = false;
+    for (size_t i = 0; i < argument.length; i++) {
+        uint8_t octet = (uint8_t)argument.data[i];
+        if (octet < ' ' || octet == 0x7f) {
+            return REPLY_BAD_ARGUMENT;
+        }
+        high |= octet > 0x7f;
+    }
+    if (argument.length == 0) {
+        return REPLY_BAD_ARGUMENT;
+    }
+    return high ? REPLY_NO_UTF8 : REPLY_OK;
+}
