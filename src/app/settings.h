@@ -15,6 +15,10 @@
 #include "core/config.h"
 #include "core/log.h"
 
+#define SETTINGS_LISTENERS_MAX 64
+#define SETTINGS_ROUTES_MAX 100000
+#define SETTINGS_RETRIES_MAX 64 /* steps of the retry schedule */
+
 /* With `inbound` and `delivery` 0 there are `count` shards with both roles; else shards [0, inbound) have listeners, spool
  * and the rest, [inbound, inbound + delivery), only deliver. After loading none of this is "auto". */
 struct settings_shards {
@@ -116,10 +120,10 @@ struct settings_delivery {
     struct settings_delivery_timeouts timeouts;
 };
 
-/* The wait after the n-th failed attempt is schedule_ms[min(n, count) - 1], +- jitter. */
+/* The wait after the n-th failed attempt is schedule_ms[min(n, schedule_ms_count) - 1], +- jitter. */
 struct settings_retry {
     uint64_t *schedule_ms; /* never empty after loading: made of initial, factor and max unless written out */
-    unsigned schedule_count;
+    unsigned schedule_ms_count;
     uint64_t initial_ms;
     double factor;
     uint64_t max_ms;

@@ -29,41 +29,45 @@ struct config_network {
     unsigned prefix_bits;
 };
 
-/* What a key's value is, and the C type of its field. Lists take a second field, `unsigned`, for their length. */
+/* What a key's value is, and the C type of its field. Lists take a second field, `unsigned`, for their length; a list of
+ * values may be written ( ... ), [ ... ] or, with one value, without either. */
 enum config_type {
     CONFIG_BOOL,      /* bool */
     CONFIG_COUNT,     /* unsigned */
     CONFIG_REAL,      /* double */
     CONFIG_SIZE,      /* uint64_t, bytes: 4096, "64K", "50M", "1G" */
     CONFIG_DURATION,  /* uint64_t, milliseconds: "500ms", "30s", "5m", "4h", "4d"; an integer is seconds */
-    CONFIG_TEXT,      /* const char *: printable, minimum..maximum bytes; "" only when minimum is 0 */
+    CONFIG_TEXT,      /* const char *: minimum..maximum printable characters */
     CONFIG_CHOICE,    /* unsigned: index into `choices` */
-    CONFIG_CHOICES,   /* unsigned: bit i for choices[i] */
+    CONFIG_CHOICES,   /* unsigned: a list, bit i for choices[i] */
     CONFIG_ENDPOINT,  /* struct config_endpoint: "127.0.0.1:9925", "[::1]:9925" or "off" */
-    CONFIG_ADDRESSES, /* struct config_endpoint *: a list; the port may be left out, `minimum` is then used */
+    CONFIG_ADDRESSES, /* struct config_endpoint *: a list; where no port is written it is `minimum` */
     CONFIG_NETWORKS,  /* struct config_network *: a list of "10.0.0.0/8", "2001:db8::/32", or single addresses */
     CONFIG_DURATIONS, /* uint64_t *: a list, milliseconds */
     CONFIG_GROUP,     /* struct: { ... }, its keys in `keys` */
-    CONFIG_LIST,      /* struct *: ( { ... }, ... ), one item's keys in `keys`, size in `item_size` */
+    CONFIG_LIST,      /* struct *: ( { ... }, ... ), one item's keys in `keys`, its size in `item_size` */
 };
 
-/* CONFIG_RESTART: a running server cannot take the new value over. CONFIG_AUTO: "auto" is a value too, stored as 0. */
-#define CONFIG_RESTART 1u
-#define CONFIG_AUTO 2u
+/* Bits of `flags`. */
+#define CONFIG_RESTART 1u /* a running server cannot take a new value over; of a list: items may not come and go */
+#define CONFIG_AUTO 2u    /* CONFIG_COUNT: "auto" is a value too, stored as 0 */
+#define CONFIG_NAME 4u    /* CONFIG_TEXT: tells the items of a list apart when two configurations are compared */
 
 struct config_key {
     const char *name;
     enum config_type type;
     unsigned flags;
-    size_t offset;       /* of the field in the group's struct */
-    size_t count_offset; /* lists: of the length */
-    size_t item_size;    /* CONFIG_LIST */
-    uint64_t minimum;    /* in the field's unit; lists of values: of each value */
+    size_t offset; /* of the field in the group's struct, */
+    size_t size;   /* and the field's size, to catch a row that names the wrong type */
+    size_t count_offset;      /* lists: of the length */
+    size_t item_size;         /* CONFIG_LIST */
+    unsigned items_max;       /* lists */
+    uint64_t minimum;         /* in the field's unit; lists of values: of each value */
     uint64_t maximum;
-    const char *standard; /* the default, written as in the file; NULL: the key is required. CONFIG_LIST: always "" */
+    const char *standard;     /* the default, written as in the file; NULL: required (groups, lists: not used) */
     const char *const *choices;      /* NULL-terminated */
     const struct config_key *keys;   /* ends with a row without name */
-    bool (*valid)(const char *text); /* CONFIG_TEXT: further demands, optional */
+    bool (*valid)(const char *text); /* CONFIG_TEXT: further demands, or NULL */
     const char *expected;            /* and how an error names them */
 };
 
@@ -71,23 +75,25 @@ typedef void config_report(void *context, const char *line);
 
 struct config; /* a file that was read: it owns every string and list in the structs filled from it */
 
-/* Parses the file. NULL after having reported why not. */
+/* Parses the file; reports and returns NULL when its syntax is wrong or it cannot be read. */
 struct config *config_open(const char *path, config_report *report, void *context);
 void config_close(struct config *config);
-/* The number of errors reported so far, and one more of the caller's own: the key's line when the file has the key at
- * `path` ("listeners[0].port", "" for the file itself), else that of the innermost group that exists. */
-unsigned config_errors(const struct config *config);
+
+/* Fills `target`, whose keys are `keys`, from the whole file and the defaults; reports everything that is wrong. */
+void config_fill(struct config *config, const struct config_key *keys, void *target);
+/* The defaults alone; required keys stay zero. */
+void config_defaults(struct config *config, const struct config_key *keys, void *target);
+
+/* One more error, of the caller's own, and the number of all. The line is that of the key at `path`
+ * ("listeners[0].port", "" for the file itself) or, when the file has none, of the innermost group around it. */
 void config_error(struct config *config, const char *path, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+unsigned config_errors(const struct config *config);
+/* Does the file itself have the key at `path`? */
 bool config_present(const struct config *config, const char *path);
 
-/* Fills `target`, whose keys are `keys`, from the whole file and the defaults; reports what is wrong. */
-void config_read(struct config *config, const struct config_key *keys, void *target);
-
-/* Zeroed memory that lives as long as the config. Ends the program when there is none. */
+/* Zeroed memory, or a copy of a string, that lives as long as the config. Ends the program when there is none. */
 void *config_allocate(struct config *config, size_t size);
-
-/* Is the address in one of the networks? IPv4 matches IPv4-mapped and the reverse. */
-bool config_network_contains(const struct config_network *networks, unsigned count, const struct sockaddr *address);
+char *config_copy(struct config *config, struct bytes text);
 
 #endif

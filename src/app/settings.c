@@ -1,0 +1,274 @@
+#include "app/settings.h"
+
+#include <netdb.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "app/settings_check.h"
+#include "base/check.h"
+#include "core/config_print.h"
+#include "core/shard.h"
+
+/* The host's own name in full, as Postfix finds it: gethostname, completed by the resolver when it has no dot. */
+static const char *system_hostname(struct config *config)
+{
+    char name[LIMIT_DOMAIN_BYTES + 1] = "";
+    struct addrinfo hints = {.ai_flags = AI_CANONNAME, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    gethostname(name, sizeof name - 1);
+    if (strchr(name, '.') == NULL && getaddrinfo(name, NULL, &hints, &found) == 0) {
+        if (found->ai_canonname != NULL && strchr(found->ai_canonname, '.') != NULL &&
+            config_value_hostname(found->ai_canonname)) {
+            snprintf(name, sizeof name, "%s", found->ai_canonname);
+        }
+        freeaddrinfo(found);
+    }
+    return config_value_hostname(name) ? config_copy(config, bytes_of_string(name)) : "localhost";
+}
+
+static void complete_listener(struct settings *settings, unsigned i)
+{
+    struct settings_listener *listener = &settings->listeners[i];
+    char path[64];
+    char name_room[128];
+    struct buffer name = buffer_of(name_room, sizeof name_room);
+    if (!config_value_endpoint(listener->address, 0, &listener->endpoint)) {
+        return; /* reported already */
+    }
+    if (config_value_port(&listener->endpoint) != 0) {
+        snprintf(path, sizeof path, "listeners[%u].port", i);
+        if (config_present(settings->config, path)) {
+            config_error(settings->config, path, "%s is given in address too, expected only one of the two", path);
+        }
+        listener->port = config_value_port(&listener->endpoint);
+        struct config_endpoint bare = listener->endpoint;
+        struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&bare.address; /* the port is where IPv6 has it */
+        v4->sin_port = 0;
+        config_value_put_endpoint(&name, &bare);
+        listener->address = config_copy(settings->config, buffer_bytes(&name));
+        name.length = 0;
+    }
+    CHECK(config_value_endpoint(listener->address, listener->port, &listener->endpoint));
+    if (listener->name[0] == '\0') {
+        config_value_put_endpoint(&name, &listener->endpoint);
+        listener->name = config_copy(settings->config, buffer_bytes(&name));
+    }
+    if (listener->hostname[0] == '\0') {
+        listener->hostname = settings->hostname;
+    }
+}
+
+static const struct config_key *list_key(const char *name)
+{
+    const struct config_key *key = settings_keys;
+    while (strcmp(key->name, name) != 0) {
+        key++;
+    }
+    return key;
+}
+
+static void complete_listeners(struct settings *settings)
+{
+    if (!config_present(settings->config, "listeners")) {
+        settings->listeners = config_allocate(settings->config, sizeof *settings->listeners);
+        settings->listeners_count = 1;
+        config_defaults(settings->config, list_key("listeners")->keys, settings->listeners);
+    }
+    for (unsigned i = 0; i < settings->listeners_count; i++) {
+        complete_listener(settings, i);
+    }
+}
+
+static void complete_route(struct settings *settings, unsigned i)
+{
+    struct settings_route *route = &settings->routes[i];
+    const struct settings_delivery *delivery = &settings->delivery;
+    char host[LIMIT_DOMAIN_BYTES + 1];
+    unsigned port = 0;
+    if (route->domain == NULL ||
+        !settings_check_split_hop(route->next_hop, &route->hop, host, sizeof host, &port)) {
+        route->domain = route->domain != NULL ? route->domain : "";
+        return; /* reported already */
+    }
+    if (port != 0) {
+        char path[64];
+        snprintf(path, sizeof path, "routes[%u].port", i);
+        if (config_present(settings->config, path)) {
+            config_error(settings->config, path, "%s is given in next_hop too, expected only one of the two", path);
+        }
+        route->port = port;
+    }
+    char *domain = config_copy(settings->config, bytes_of_string(route->domain));
+    for (char *c = domain; *c != '\0'; c++) {
+        *c = bytes_ascii_lower(*c);
+    }
+    route->domain = domain;
+    route->host = config_copy(settings->config, bytes_of_string(host));
+    route->connections_max =
+        route->connections_max != 0 ? route->connections_max : delivery->connections_per_destination_max;
+    route->messages_per_connection_max = route->messages_per_connection_max != 0
+                                             ? route->messages_per_connection_max
+                                             : delivery->messages_per_connection_max;
+    route->recipients_per_transaction_max = route->recipients_per_transaction_max != 0
+                                                ? route->recipients_per_transaction_max
+                                                : delivery->recipients_per_transaction_max;
+}
+
+/* 0: a domain, 1: a domain's subdomains, 2: everything. */
+static int route_rank(const struct settings_route *route)
+{
+    return route->domain[0] == '*' ? 2 : route->domain[0] == '.' ? 1 : 0;
+}
+
+/* Domains by name, then subdomains with the longest first, then "*": the first that matches is the most specific. */
+static int compare_routes(const void *a, const void *b)
+{
+    const struct settings_route *left = a;
+    const struct settings_route *right = b;
+    size_t left_length = strlen(left->domain);
+    size_t right_length = strlen(right->domain);
+    if (route_rank(left) != route_rank(right)) {
+        return route_rank(left) - route_rank(right);
+    }
+    if (route_rank(left) == 1 && left_length != right_length) {
+        return left_length > right_length ? -1 : 1;
+    }
+    return strcmp(left->domain, right->domain);
+}
+
+static int compare_route_places(const void *a, const void *b)
+{
+    const struct settings_route *const *left = a;
+    const struct settings_route *const *right = b;
+    int order = compare_routes(*left, *right);
+    return order != 0 ? order : (*left > *right) - (*left < *right);
+}
+
+/* Sorts places, not routes, so that the error names the line of the second one. */
+static void check_duplicate_routes(struct settings *settings)
+{
+    unsigned count = settings->routes_count;
+    const struct settings_route **places = calloc(count + 1, sizeof *places);
+    CHECK(places != NULL);
+    for (unsigned i = 0; i < count; i++) {
+        places[i] = &settings->routes[i];
+    }
+    qsort(places, count, sizeof *places, compare_route_places);
+    for (unsigned i = 1; i < count; i++) {
+        if (places[i]->domain[0] != '\0' && strcmp(places[i - 1]->domain, places[i]->domain) == 0) {
+            char path[64];
+            snprintf(path, sizeof path, "routes[%td].domain", places[i] - settings->routes);
+            config_error(settings->config, path, "%s is \"%s\" as that of routes[%td], expected one route per domain",
+                         path, places[i]->domain, places[i - 1] - settings->routes);
+        }
+    }
+    free(places);
+}
+
+static void complete_routes(struct settings *settings)
+{
+    const struct config_key *keys = list_key("routes")->keys;
+    unsigned count = settings->routes_count;
+    bool any = false;
+    for (unsigned i = 0; i < count; i++) {
+        any |= settings->routes[i].domain != NULL && strcmp(settings->routes[i].domain, "*") == 0;
+    }
+    struct settings_route *routes = config_allocate(settings->config, (count + 1) * sizeof *routes);
+    if (count != 0) {
+        memcpy(routes, settings->routes, count * sizeof *routes);
+    }
+    if (!any) {
+        config_defaults(settings->config, keys, &routes[count]);
+        routes[count++].domain = "*";
+    }
+    settings->routes = routes;
+    settings->routes_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        complete_route(settings, i);
+    }
+    check_duplicate_routes(settings);
+    qsort(routes, count, sizeof *routes, compare_routes);
+}
+
+/* Writes the schedule out: the first wait, each next `factor` times as long, until the longest, which then repeats. */
+static void complete_retry(struct settings *settings)
+{
+    struct settings_retry *retry = &settings->retry;
+    double wait_ms = (double)retry->initial_ms;
+    if (retry->schedule_ms_count != 0) {
+        return;
+    }
+    retry->schedule_ms = config_allocate(settings->config, SETTINGS_RETRIES_MAX * sizeof *retry->schedule_ms);
+    while (retry->schedule_ms_count < SETTINGS_RETRIES_MAX && wait_ms < (double)retry->max_ms) {
+        retry->schedule_ms[retry->schedule_ms_count++] = (uint64_t)wait_ms;
+        wait_ms = retry->factor > 1 ? wait_ms * retry->factor : (double)retry->max_ms;
+    }
+    if (retry->schedule_ms_count < SETTINGS_RETRIES_MAX) {
+        retry->schedule_ms[retry->schedule_ms_count++] = retry->factor > 1 ? retry->max_ms : retry->initial_ms;
+    }
+}
+
+static void complete_names(struct settings *settings)
+{
+    char from[LIMIT_ADDRESS_BYTES + 16];
+    if (settings->hostname[0] == '\0') {
+        settings->hostname = system_hostname(settings->config);
+    }
+    if (settings->delivery.hostname[0] == '\0') {
+        settings->delivery.hostname = settings->hostname;
+    }
+    if (settings->bounce.from[0] == '\0') {
+        snprintf(from, sizeof from, "MAILER-DAEMON@%s", settings->hostname);
+        settings->bounce.from = config_copy(settings->config, bytes_of_string(from));
+    }
+}
+
+static void complete_shards(struct settings_shards *shards)
+{
+    unsigned cores = shard_usable_cores();
+    if (shards->inbound != 0) {
+        shards->count = shards->inbound + shards->delivery;
+    } else if (shards->count == 0) {
+        shards->count = cores < LIMIT_SHARDS ? cores : LIMIT_SHARDS;
+    }
+}
+
+struct settings *settings_load(const char *path, config_report *report, void *context)
+{
+    struct config *config = config_open(path, report, context);
+    if (config == NULL) {
+        return NULL;
+    }
+    struct settings *settings = config_allocate(config, sizeof *settings);
+    settings->config = config;
+    settings->path = config_copy(config, bytes_of_string(path));
+    config_fill(config, settings_keys, settings);
+    complete_names(settings);
+    complete_listeners(settings);
+    settings_check_all(settings);
+    complete_routes(settings);
+    complete_retry(settings);
+    complete_shards(&settings->shards);
+    if (config_errors(config) != 0) {
+        config_close(config);
+        return NULL;
+    }
+    return settings;
+}
+
+void settings_free(struct settings *settings)
+{
+    if (settings != NULL) {
+        config_close(settings->config);
+    }
+}
+
+unsigned settings_diff(const struct settings *old, const struct settings *new, settings_change *change, void *context)
+{
+    return config_print_differences(settings_keys, old, new, change, context);
+}
+
+void settings_print(const struct settings *settings, FILE *out)
+{
+    config_print(settings_keys, settings, out);
+}

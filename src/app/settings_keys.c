@@ -1,0 +1,235 @@
+/* The table of every key that the configuration file may have. */
+#include <stddef.h>
+
+#include "app/settings.h"
+#include "app/settings_check.h"
+
+#define AT(group, field) .offset = offsetof(struct group, field), .size = sizeof(((struct group *)0)->field)
+#define MANY(group, field) AT(group, field), .count_offset = offsetof(struct group, field##_count)
+#define RANGE(low, high) .minimum = (low), .maximum = (high)
+#define DEFAULT(text) .standard = (text)
+#define END                                                                                                            \
+    {                                                                                                                  \
+        .name = NULL                                                                                                   \
+    }
+
+#define SECOND 1000ull
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
+#define KIB 1024ull
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define MILLION 1000000u
+
+#define HOSTNAME .valid = config_value_hostname, .expected = "a host name in ASCII"
+#define PATH .valid = settings_check_path, .expected = "an absolute path"
+
+static const char *const roles[] = {"relay", NULL};
+static const char *const durabilities[] = {"sync", "relaxed", NULL};
+static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
+static const char *const events[] = {"reception", "delivery", "deferral", "bounce", "expiry", "rejection", NULL};
+
+static_assert(LOG_ERROR == 0 && LOG_DEBUG == 3, "`levels` is in the order of enum log_level");
+static_assert(sizeof events / sizeof *events == SETTINGS_EVENTS + 1, "`events` is in the order of enum settings_event");
+static_assert(SETTINGS_SYNC == 0 && SETTINGS_RELAXED == 1, "`durabilities` is in the order of enum settings_durability");
+
+static const struct config_key shards_keys[] = {
+    {"count", CONFIG_COUNT, CONFIG_RESTART | CONFIG_AUTO, AT(settings_shards, count), RANGE(1, LIMIT_SHARDS),
+     DEFAULT("\"auto\"")},
+    {"inbound", CONFIG_COUNT, CONFIG_RESTART, AT(settings_shards, inbound), RANGE(0, LIMIT_SHARDS), DEFAULT("0")},
+    {"delivery", CONFIG_COUNT, CONFIG_RESTART, AT(settings_shards, delivery), RANGE(0, LIMIT_SHARDS), DEFAULT("0")},
+    {"pin", CONFIG_BOOL, CONFIG_RESTART, AT(settings_shards, pin), DEFAULT("true")},
+    END,
+};
+
+static const struct config_key spool_keys[] = {
+    {"path", CONFIG_TEXT, CONFIG_RESTART, AT(settings_spool, path), RANGE(1, 200), DEFAULT("\"/var/spool/ringpost\""),
+     PATH},
+    {"segment_bytes", CONFIG_SIZE, CONFIG_RESTART, AT(settings_spool, segment_bytes),
+     RANGE(LIMIT_SEGMENT_BYTES_MIN, LIMIT_SEGMENT_BYTES_MAX), DEFAULT("\"64M\"")},
+    {"reserve_segments", CONFIG_COUNT, CONFIG_RESTART, AT(settings_spool, reserve_segments), RANGE(1, 64),
+     DEFAULT("2")},
+    {"spare_segments_max", CONFIG_COUNT, CONFIG_RESTART, AT(settings_spool, spare_segments_max), RANGE(0, 10000),
+     DEFAULT("16")},
+    {"compaction_rate", CONFIG_SIZE, CONFIG_RESTART, AT(settings_spool, compaction_rate_bytes), RANGE(0, 10 * GIB),
+     DEFAULT("\"32M\"")},
+    END,
+};
+
+static const struct config_key listener_timeouts_keys[] = {
+    {"command", CONFIG_DURATION, 0, AT(settings_listener_timeouts, command_ms), RANGE(SECOND, HOUR),
+     DEFAULT("\"5m\"")},
+    {"data_block", CONFIG_DURATION, 0, AT(settings_listener_timeouts, data_block_ms), RANGE(SECOND, HOUR),
+     DEFAULT("\"3m\"")},
+    {"message", CONFIG_DURATION, 0, AT(settings_listener_timeouts, message_ms), RANGE(SECOND, DAY), DEFAULT("\"1h\"")},
+    {"session", CONFIG_DURATION, 0, AT(settings_listener_timeouts, session_ms), RANGE(SECOND, 30 * DAY),
+     DEFAULT("\"1d\"")},
+    END,
+};
+
+static const struct config_key listener_keys[] = {
+    {"name", CONFIG_TEXT, CONFIG_NAME, AT(settings_listener, name), RANGE(0, 63), DEFAULT("\"\""),
+     .valid = settings_check_name, .expected = "a name of 1 to 63 letters, digits and .:[]_-"},
+    {"address", CONFIG_TEXT, CONFIG_RESTART, AT(settings_listener, address), RANGE(1, 63), DEFAULT("\"127.0.0.1\""),
+     .valid = settings_check_address, .expected = "an address as \"192.0.2.1\", \"::\" or \"127.0.0.1:25\""},
+    {"port", CONFIG_COUNT, CONFIG_RESTART, AT(settings_listener, port), RANGE(1, 65535), DEFAULT("25")},
+    {"role", CONFIG_CHOICE, CONFIG_RESTART, AT(settings_listener, role), .choices = roles, DEFAULT("\"relay\"")},
+    {"durability", CONFIG_CHOICE, 0, AT(settings_listener, durability), .choices = durabilities, DEFAULT("\"sync\"")},
+    {"hostname", CONFIG_TEXT, 0, AT(settings_listener, hostname), RANGE(0, LIMIT_DOMAIN_BYTES), DEFAULT("\"\""),
+     HOSTNAME},
+    {"banner", CONFIG_TEXT, 0, AT(settings_listener, banner), RANGE(0, 128), DEFAULT("\"ESMTP ringpost\"")},
+    {"message_bytes_max", CONFIG_SIZE, 0, AT(settings_listener, message_bytes_max), RANGE(64 * KIB, 2 * GIB),
+     DEFAULT("\"50M\"")},
+    {"recipients_max", CONFIG_COUNT, 0, AT(settings_listener, recipients_max), RANGE(100, LIMIT_RECIPIENTS_CEILING),
+     DEFAULT("1000")},
+    {"text_line_bytes_max", CONFIG_COUNT, 0, AT(settings_listener, text_line_bytes_max),
+     RANGE(LIMIT_TEXT_LINE_BYTES_DEFAULT, MILLION), DEFAULT("1000")},
+    {"command_bytes_max", CONFIG_COUNT, 0, AT(settings_listener, command_bytes_max), RANGE(1036, 65536),
+     DEFAULT("2048")},
+    {"received_max", CONFIG_COUNT, 0, AT(settings_listener, received_max), RANGE(1, 1000), DEFAULT("100")},
+    {"errors_max", CONFIG_COUNT, 0, AT(settings_listener, errors_max), RANGE(1, 10000), DEFAULT("20")},
+    {"connections_max", CONFIG_COUNT, 0, AT(settings_listener, connections_max), RANGE(1, MILLION), DEFAULT("20000")},
+    {"connections_per_address_max", CONFIG_COUNT, 0, AT(settings_listener, connections_per_address_max),
+     RANGE(1, MILLION), DEFAULT("1000")},
+    {"relay_networks", CONFIG_NETWORKS, 0, MANY(settings_listener, relay_networks), .items_max = 1024,
+     DEFAULT("( \"127.0.0.0/8\", \"::1/128\" )")},
+    {"timeouts", CONFIG_GROUP, 0, AT(settings_listener, timeouts), .keys = listener_timeouts_keys},
+    END,
+};
+
+static const struct config_key limits_keys[] = {
+    {"connections_max", CONFIG_COUNT, 0, AT(settings_limits, connections_max), RANGE(1, MILLION), DEFAULT("20000")},
+    {"body_memory_max", CONFIG_SIZE, 0, AT(settings_limits, body_memory_bytes_max), RANGE(MIB, 64 * GIB),
+     DEFAULT("\"64M\"")},
+    {"queued_recipients_max", CONFIG_COUNT, 0, AT(settings_limits, queued_recipients_max), RANGE(1, 1000 * MILLION),
+     DEFAULT("20000000")},
+    {"receive_buffers", CONFIG_COUNT, CONFIG_RESTART, AT(settings_limits, receive_buffers), RANGE(64, 32768),
+     DEFAULT("2048")},
+    {"receive_buffer_bytes", CONFIG_COUNT, CONFIG_RESTART, AT(settings_limits, receive_buffer_bytes),
+     RANGE(1024, 65536), DEFAULT("8192")},
+    {"ring_entries", CONFIG_COUNT, CONFIG_RESTART, AT(settings_limits, ring_entries), RANGE(64, 32768),
+     DEFAULT("4096")},
+    END,
+};
+
+static const struct config_key route_keys[] = {
+    {"domain", CONFIG_TEXT, CONFIG_NAME, AT(settings_route, domain), RANGE(1, LIMIT_DOMAIN_BYTES + 1),
+     .valid = settings_check_pattern, .expected = "\"example.com\", \".example.com\" (its subdomains) or \"*\""},
+    {"next_hop", CONFIG_TEXT, 0, AT(settings_route, next_hop), RANGE(1, LIMIT_DOMAIN_BYTES + 16), DEFAULT("\"mx\""),
+     .valid = settings_check_next_hop,
+     .expected = "\"mx\", \"mx:example.com\", \"host.example.com\", \"192.0.2.1\" or \"[host or address]:port\""},
+    {"port", CONFIG_COUNT, 0, AT(settings_route, port), RANGE(1, 65535), DEFAULT("25")},
+    {"connections_max", CONFIG_COUNT, CONFIG_AUTO, AT(settings_route, connections_max), RANGE(1, 10000),
+     DEFAULT("\"auto\"")},
+    {"messages_per_connection_max", CONFIG_COUNT, CONFIG_AUTO, AT(settings_route, messages_per_connection_max),
+     RANGE(1, MILLION), DEFAULT("\"auto\"")},
+    {"recipients_per_transaction_max", CONFIG_COUNT, CONFIG_AUTO, AT(settings_route, recipients_per_transaction_max),
+     RANGE(1, LIMIT_TRANSACTION_RECIPIENTS), DEFAULT("\"auto\"")},
+    END,
+};
+
+static const struct config_key delivery_timeouts_keys[] = {
+    {"connect", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, connect_ms), RANGE(SECOND, HOUR),
+     DEFAULT("\"30s\"")},
+    {"greeting", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, greeting_ms), RANGE(SECOND, HOUR),
+     DEFAULT("\"5m\"")},
+    {"ehlo", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, ehlo_ms), RANGE(SECOND, HOUR), DEFAULT("\"5m\"")},
+    {"mail", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, mail_ms), RANGE(SECOND, HOUR), DEFAULT("\"5m\"")},
+    {"rcpt", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, rcpt_ms), RANGE(SECOND, HOUR), DEFAULT("\"5m\"")},
+    {"data", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, data_ms), RANGE(SECOND, HOUR), DEFAULT("\"2m\"")},
+    {"body", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, body_ms), RANGE(SECOND, HOUR), DEFAULT("\"3m\"")},
+    {"dot", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, dot_ms), RANGE(SECOND, HOUR), DEFAULT("\"10m\"")},
+    {"rset", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, rset_ms), RANGE(SECOND, HOUR), DEFAULT("\"20s\"")},
+    {"quit", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, quit_ms), RANGE(SECOND, HOUR), DEFAULT("\"10s\"")},
+    END,
+};
+
+static const struct config_key delivery_keys[] = {
+    {"hostname", CONFIG_TEXT, 0, AT(settings_delivery, hostname), RANGE(0, LIMIT_DOMAIN_BYTES), DEFAULT("\"\""),
+     HOSTNAME},
+    {"connections_max", CONFIG_COUNT, 0, AT(settings_delivery, connections_max), RANGE(1, MILLION), DEFAULT("5000")},
+    {"connections_per_destination_max", CONFIG_COUNT, 0, AT(settings_delivery, connections_per_destination_max),
+     RANGE(1, 10000), DEFAULT("20")},
+    {"messages_per_connection_max", CONFIG_COUNT, 0, AT(settings_delivery, messages_per_connection_max),
+     RANGE(1, MILLION), DEFAULT("1000")},
+    {"recipients_per_transaction_max", CONFIG_COUNT, 0, AT(settings_delivery, recipients_per_transaction_max),
+     RANGE(1, LIMIT_TRANSACTION_RECIPIENTS), DEFAULT("100")},
+    {"idle_timeout", CONFIG_DURATION, 0, AT(settings_delivery, idle_timeout_ms), RANGE(0, HOUR), DEFAULT("\"10s\"")},
+    {"prefer_ipv6", CONFIG_BOOL, 0, AT(settings_delivery, prefer_ipv6), DEFAULT("false")},
+    {"source_addresses", CONFIG_ADDRESSES, 0, MANY(settings_delivery, source_addresses), .items_max = 2,
+     DEFAULT("( )")},
+    {"timeouts", CONFIG_GROUP, 0, AT(settings_delivery, timeouts), .keys = delivery_timeouts_keys},
+    END,
+};
+
+static const struct config_key retry_keys[] = {
+    {"initial", CONFIG_DURATION, 0, AT(settings_retry, initial_ms), RANGE(SECOND, 7 * DAY), DEFAULT("\"20m\"")},
+    {"factor", CONFIG_REAL, 0, AT(settings_retry, factor), RANGE(1, 10), DEFAULT("2")},
+    {"max", CONFIG_DURATION, 0, AT(settings_retry, max_ms), RANGE(SECOND, 7 * DAY), DEFAULT("\"4h\"")},
+    {"schedule", CONFIG_DURATIONS, 0, MANY(settings_retry, schedule_ms), RANGE(SECOND, 7 * DAY),
+     .items_max = SETTINGS_RETRIES_MAX, DEFAULT("( )")},
+    {"jitter_percent", CONFIG_COUNT, 0, AT(settings_retry, jitter_percent), RANGE(0, 50), DEFAULT("20")},
+    {"expire", CONFIG_DURATION, 0, AT(settings_retry, expire_ms), RANGE(SECOND, 60 * DAY), DEFAULT("\"4d\"")},
+    END,
+};
+
+static const struct config_key bounce_keys[] = {
+    {"enabled", CONFIG_BOOL, 0, AT(settings_bounce, enabled), DEFAULT("true")},
+    {"from", CONFIG_TEXT, 0, AT(settings_bounce, from), RANGE(0, LIMIT_ADDRESS_BYTES), DEFAULT("\"\""),
+     .valid = settings_check_mailbox, .expected = "a mail address as \"MAILER-DAEMON@example.com\""},
+    {"quote_bytes_max", CONFIG_SIZE, 0, AT(settings_bounce, quote_bytes_max), RANGE(0, 10 * MIB), DEFAULT("\"50K\"")},
+    END,
+};
+
+static const struct config_key dns_keys[] = {
+    {"servers", CONFIG_ADDRESSES, 0, MANY(settings_dns, servers), .minimum = 53, .items_max = 8, DEFAULT("( )")},
+    {"timeout", CONFIG_DURATION, 0, AT(settings_dns, timeout_ms), RANGE(100, MINUTE), DEFAULT("\"5s\"")},
+    {"tries", CONFIG_COUNT, 0, AT(settings_dns, tries), RANGE(1, 10), DEFAULT("3")},
+    {"cache_entries_max", CONFIG_COUNT, 0, AT(settings_dns, cache_entries_max), RANGE(100, 10 * MILLION),
+     DEFAULT("100000")},
+    END,
+};
+
+static const struct config_key admin_keys[] = {
+    {"listen", CONFIG_ENDPOINT, CONFIG_RESTART, AT(settings_admin, listen), DEFAULT("\"127.0.0.1:9925\"")},
+    {"socket", CONFIG_TEXT, CONFIG_RESTART, AT(settings_admin, socket), RANGE(0, 107),
+     DEFAULT("\"/run/ringpost/control.sock\""), PATH},
+    END,
+};
+
+static const struct config_key events_keys[] = {
+    {"path", CONFIG_TEXT, CONFIG_RESTART, AT(settings_events, path), RANGE(0, 200), DEFAULT("\"/var/log/ringpost\""),
+     PATH},
+    {"rotate_bytes", CONFIG_SIZE, 0, AT(settings_events, rotate_bytes), RANGE(MIB, 1024 * GIB), DEFAULT("\"256M\"")},
+    {"keep_files", CONFIG_COUNT, 0, AT(settings_events, keep_files), RANGE(1, 1000), DEFAULT("10")},
+    {"fsync_interval", CONFIG_DURATION, 0, AT(settings_events, fsync_interval_ms), RANGE(0, HOUR), DEFAULT("\"5s\"")},
+    {"types", CONFIG_CHOICES, 0, AT(settings_events, types), .choices = events,
+     DEFAULT("( \"reception\", \"delivery\", \"deferral\", \"bounce\", \"expiry\", \"rejection\" )")},
+    END,
+};
+
+static const struct config_key log_keys[] = {
+    {"level", CONFIG_CHOICE, 0, AT(settings_log, level), .choices = levels, DEFAULT("\"info\"")},
+    END,
+};
+
+const struct config_key settings_keys[] = {
+    {"hostname", CONFIG_TEXT, 0, AT(settings, hostname), RANGE(0, LIMIT_DOMAIN_BYTES), DEFAULT("\"\""), HOSTNAME},
+    {"shards", CONFIG_GROUP, 0, AT(settings, shards), .keys = shards_keys},
+    {"spool", CONFIG_GROUP, 0, AT(settings, spool), .keys = spool_keys},
+    {"listeners", CONFIG_LIST, CONFIG_RESTART, MANY(settings, listeners),
+     .item_size = sizeof(struct settings_listener), .items_max = SETTINGS_LISTENERS_MAX, .keys = listener_keys},
+    {"limits", CONFIG_GROUP, 0, AT(settings, limits), .keys = limits_keys},
+    {"routes", CONFIG_LIST, 0, MANY(settings, routes), .item_size = sizeof(struct settings_route),
+     .items_max = SETTINGS_ROUTES_MAX, .keys = route_keys},
+    {"delivery", CONFIG_GROUP, 0, AT(settings, delivery), .keys = delivery_keys},
+    {"retry", CONFIG_GROUP, 0, AT(settings, retry), .keys = retry_keys},
+    {"bounce", CONFIG_GROUP, 0, AT(settings, bounce), .keys = bounce_keys},
+    {"dns", CONFIG_GROUP, 0, AT(settings, dns), .keys = dns_keys},
+    {"admin", CONFIG_GROUP, 0, AT(settings, admin), .keys = admin_keys},
+    {"events", CONFIG_GROUP, 0, AT(settings, events), .keys = events_keys},
+    {"log", CONFIG_GROUP, 0, AT(settings, log), .keys = log_keys},
+    {"stop_timeout", CONFIG_DURATION, 0, AT(settings, stop_timeout_ms), RANGE(0, HOUR), DEFAULT("\"30s\"")},
+    END,
+};
