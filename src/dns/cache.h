@@ -1,13 +1,12 @@
 /* Answers by name and type, until their time is up, and the questions in flight with those who wait for them.
  *
- * A bounded table of entries. An entry is either a question (it has askers, no answer, and cannot be evicted) or an
- * answer. When the table is full the answer that was used longest ago makes room. Memory does not depend on what peers
- * ask us to look up beyond entries_max.
+ * A bounded table of entries. An entry is either a question (it has askers and no answer, and stays until it is answered)
+ * or an answer. When the table is full the answer that was used longest ago makes room, so however many names peers make
+ * us look up, memory has its bound.
  */
 #ifndef DNS_CACHE_H
 #define DNS_CACHE_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
@@ -22,21 +21,17 @@
 #define CACHE_FAILURE_TTL_S 10         /* SERVFAIL and the like (RFC 2308 7: at most five minutes) */
 
 struct cache_entry {
-    struct list bucket;    /* chain of the hash table */
     struct list used;      /* answers: order of use */
-    struct list askers;    /* questions: who waits */
+    struct list askers;    /* questions: who waits, by the nodes of their asks */
     struct answer *answer; /* NULL: a question in flight */
-    uint64_t hash;
-    uint16_t type;
-    uint8_t name_length;
-    char name[]; /* lower case */
+    uint16_t key_length;
+    char key[]; /* type (2 bytes), name in lower case */
 };
 
 struct cache;
 
-/* `seed` makes the table's order unpredictable to those who choose names. NULL without memory. */
-struct cache *cache_new(unsigned entries_max, uint64_t seed);
-/* Frees everything; no entry may still have askers. */
+struct cache *cache_new(unsigned entries_max);
+/* Frees everything; nobody may still wait. */
 void cache_delete(struct cache *cache);
 unsigned cache_count(const struct cache *cache);
 
@@ -46,8 +41,15 @@ struct cache_entry *cache_find(struct cache *cache, struct bytes name, enum answ
 /* Adds a question that was not found. NULL when the table is full of questions or memory is out. */
 struct cache_entry *cache_add(struct cache *cache, struct bytes name, enum answer_type type);
 
-/* Turns a question into an answer: bounds its ttl_s, sets its expires_ms, and keeps a copy. The askers stay listed in the
- * entry: take them out first. Without memory the entry is removed. */
+/* Without the type; valid as long as the entry. */
+struct bytes cache_entry_name(const struct cache_entry *entry);
+enum answer_type cache_entry_type(const struct cache_entry *entry);
+
+/* Turns a question into an answer: bounds its ttl_s, sets its expires_ms, and keeps a copy. Take the askers out first.
+ * Without memory the entry is removed. */
 void cache_store(struct cache *cache, struct cache_entry *entry, struct answer *answer, uint64_t now_ms);
+
+/* Removes a question that nobody waits for and that will not be answered. */
+void cache_drop(struct cache *cache, struct cache_entry *entry);
 
 #endif
