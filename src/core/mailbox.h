@@ -24,8 +24,8 @@ enum mail_kind {
     MAIL_BORROW,     /* delivery -> owner: give me a message's location and keep it in place */
     MAIL_LENT,       /* owner -> delivery: here it is */
     MAIL_OUTCOME,    /* delivery -> owner: what became of recipients */
-    MAIL_JOURNALED,  /* owner -> delivery: the outcome is durable */
-    MAIL_FORWARD,    /* delivery -> delivery: recipients whose path belongs to another shard */
+    MAIL_RETURN,     /* delivery -> owner: done with the message */
+    MAIL_FORWARD,    /* delivery -> delivery: recipients whose site belongs to another shard */
     MAIL_CONTROL,    /* control thread -> shard and back */
     MAIL_KINDS,
 };

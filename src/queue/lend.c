@@ -1,0 +1,141 @@
+#include "queue/lend.h"
+
+#include "spool/spool.h"
+
+struct lend_request {
+    uint32_t slot;
+    uint32_t job;
+    uint32_t generation;
+    uint8_t spool;
+};
+
+struct lend_back {
+    struct spool_view view;
+    uint32_t slot;
+    uint8_t spool;
+    bool corrupt;
+};
+
+static_assert(sizeof(struct lend_answer) <= LIMIT_MAIL_BYTES, "one mail");
+static_assert(sizeof(struct lend_back) <= LIMIT_MAIL_BYTES, "one mail");
+
+void lend_borrow(struct queue *queue, const struct queue_entry *entry, uint32_t job, uint32_t generation)
+{
+    struct lend_request request = {
+        .slot = entry->slot,
+        .job = job,
+        .generation = generation,
+        .spool = entry->spool,
+    };
+    shard_post(queue->shard, queue->spool_shard[entry->spool], MAIL_BORROW, &request, sizeof request);
+}
+
+static void borrow_asked(void *context, unsigned from, const void *payload, size_t length)
+{
+    struct queue *queue = context;
+    struct lend_request request;
+    CHECK(length == sizeof request);
+    memcpy(&request, payload, sizeof request);
+    struct spool *spool = queue->spools[request.spool];
+    CHECK(spool != NULL);
+    struct lend_answer answer = {
+        .job = request.job,
+        .generation = request.generation,
+        .slot = request.slot,
+        .spool = request.spool,
+    };
+    answer.err = spool_lend(spool, request.slot, spool_slot_id(spool, request.slot), &answer.view);
+    shard_post(queue->shard, from, MAIL_LENT, &answer, sizeof answer);
+}
+
+static void lent_came(void *context, unsigned from, const void *payload, size_t length)
+{
+    struct queue *queue = context;
+    (void)from;
+    queue->ops.lent(queue->ops.context, payload, length);
+}
+
+void lend_return(struct queue *queue, uint8_t spool, uint32_t slot, const struct spool_view *view, bool corrupt)
+{
+    struct lend_back back = {.view = *view, .slot = slot, .spool = spool, .corrupt = corrupt};
+    shard_post(queue->shard, queue->spool_shard[spool], MAIL_RETURN, &back, sizeof back);
+}
+
+static void return_came(void *context, unsigned from, const void *payload, size_t length)
+{
+    struct queue *queue = context;
+    struct lend_back back;
+    (void)from;
+    CHECK(length == sizeof back);
+    memcpy(&back, payload, sizeof back);
+    struct spool *spool = queue->spools[back.spool];
+    uint64_t id = back.view.id;
+    spool_return(spool, &back.view);
+    if (back.corrupt && spool_holds(spool, back.slot, id)) {
+        spool_quarantine(spool, back.slot, id, "its bytes do not match their checksum");
+    }
+}
+
+void lend_report(struct queue *queue, uint8_t spool, uint32_t slot, const struct lend_result *result,
+                 const struct lend_recipient *recipients, unsigned count)
+{
+    struct lend_outcome outcome = {
+        .slot = slot,
+        .next_attempt_s = result->next_attempt_s,
+        .reply_code = result->reply_code,
+        .spool = spool,
+        .status = (uint8_t)result->status,
+        .verdict = LEND_ATTEMPTED,
+    };
+    memcpy(outcome.enhanced, result->enhanced, sizeof outcome.enhanced);
+    size_t text = result->text.length < LIMIT_CLIENT_REPLY_BYTES ? result->text.length : LIMIT_CLIENT_REPLY_BYTES;
+    size_t host = result->host.length < LEND_HOST_BYTES ? result->host.length : LEND_HOST_BYTES;
+    outcome.text_bytes = (uint16_t)text;
+    outcome.host_bytes = (uint8_t)host;
+    struct buffer tail = buffer_of(outcome.tail, sizeof outcome.tail);
+    buffer_append(&tail, bytes_slice(result->text, 0, text));
+    buffer_append(&tail, bytes_slice(result->host, 0, host));
+    while (count != 0) {
+        unsigned part = count < LEND_RECIPIENTS ? count : LEND_RECIPIENTS;
+        memcpy(outcome.recipients, recipients, part * sizeof *recipients);
+        outcome.count = (uint8_t)part;
+        shard_post(queue->shard, queue->spool_shard[spool], MAIL_OUTCOME, &outcome,
+                   offsetof(struct lend_outcome, tail) + text + host);
+        recipients += part;
+        count -= part;
+    }
+}
+
+void lend_give_up(struct queue *queue, const struct queue_entry *entry, enum lend_verdict verdict)
+{
+    static const uint8_t statuses[] = {
+        [LEND_EXPIRED] = SPOOL_FORMAT_EXPIRED,   [LEND_REMOVED] = SPOOL_FORMAT_REMOVED,
+        [LEND_BOUNCED] = SPOOL_FORMAT_FAILED,    [LEND_HELD] = SPOOL_FORMAT_HELD,
+        [LEND_RELEASED] = SPOOL_FORMAT_DEFERRED,
+    };
+    struct lend_outcome outcome = {
+        .slot = entry->slot,
+        .spool = entry->spool,
+        .count = 1,
+        .status = statuses[verdict],
+        .verdict = (uint8_t)verdict,
+        .recipients = {{.recipient = entry->recipient, .attempts = entry->attempts}},
+    };
+    shard_post(queue->shard, queue->spool_shard[entry->spool], MAIL_OUTCOME, &outcome,
+               offsetof(struct lend_outcome, tail));
+}
+
+static void outcome_came(void *context, unsigned from, const void *payload, size_t length)
+{
+    struct queue *queue = context;
+    (void)from;
+    queue->ops.outcome(queue->ops.context, payload, length);
+}
+
+void lend_start(struct queue *queue)
+{
+    shard_on_mail(queue->shard, MAIL_BORROW, borrow_asked, queue);
+    shard_on_mail(queue->shard, MAIL_LENT, lent_came, queue);
+    shard_on_mail(queue->shard, MAIL_RETURN, return_came, queue);
+    shard_on_mail(queue->shard, MAIL_OUTCOME, outcome_came, queue);
+}

@@ -1,0 +1,92 @@
+/* Between the shard that delivers a message and the one that owns it: borrow, return, outcome.
+ *
+ *      delivery                                owner
+ *      lend_borrow      --- MAIL_BORROW --->   spool_lend: the segments stay as they are
+ *      ops.lent         <--- MAIL_LENT -----
+ *      ... sends it from the map ...
+ *      lend_outcome     --- MAIL_OUTCOME --->  ops.outcome: journal, bounce
+ *      lend_return      --- MAIL_RETURN ---->  spool_return
+ *
+ * Order between two shards is kept, so an outcome is appended before its message can move. The same mails are used when
+ * both are one shard.
+ */
+#ifndef QUEUE_LEND_H
+#define QUEUE_LEND_H
+
+#include "base/err.h"
+#include "base/limits.h"
+#include "queue/queue.h"
+#include "ringpost/spool_format.h"
+#include "spool/spool_view.h"
+
+/* Ends without an attempt. */
+enum lend_verdict {
+    LEND_EXPIRED,
+    LEND_REMOVED,  /* by the operator, silently */
+    LEND_BOUNCED,  /* by the operator, with a notice to the sender */
+    LEND_HELD,     /* not an end: kept until released */
+    LEND_RELEASED, /* waits for its turn again */
+};
+
+/* Asks for an entry's message. The answer comes to ops.lent with the same job and generation. */
+void lend_borrow(struct queue *queue, const struct queue_entry *entry, uint32_t job, uint32_t generation);
+
+struct lend_answer {
+    uint32_t job;
+    uint32_t generation;
+    uint32_t slot;
+    uint8_t spool;
+    enum err err; /* not ERR_OK: there is no such message any more, or no memory; nothing is lent */
+    struct spool_view view;
+};
+
+/* Gives a message back. `corrupt`: it did not verify, and is to be quarantined. */
+void lend_return(struct queue *queue, uint8_t spool, uint32_t slot, const struct spool_view *view, bool corrupt);
+
+/* What happened to some recipients of a message: one result for all of them. */
+struct lend_result {
+    enum spool_format_status status;
+    uint32_t next_attempt_s;
+    uint16_t reply_code; /* 0: not a reply */
+    uint8_t enhanced[3];
+    struct bytes text; /* the reply, or why; cut at LIMIT_CLIENT_REPLY_BYTES */
+    struct bytes host; /* who said it; may be empty */
+};
+
+struct lend_recipient {
+    uint16_t recipient;
+    uint16_t attempts; /* this one included */
+};
+
+#define LEND_HOST_BYTES 255
+#define LEND_RECIPIENTS 30 /* per mail; more go in several */
+
+/* The payload of MAIL_OUTCOME. */
+struct lend_outcome {
+    uint32_t slot;
+    uint32_t next_attempt_s;
+    uint16_t reply_code;
+    uint16_t text_bytes;
+    uint8_t host_bytes;
+    uint8_t count;
+    uint8_t spool;
+    uint8_t status; /* enum spool_format_status */
+    uint8_t enhanced[3];
+    uint8_t verdict; /* enum lend_verdict, of those that gave up; else LEND_ATTEMPTED */
+    struct lend_recipient recipients[LEND_RECIPIENTS];
+    char tail[LIMIT_CLIENT_REPLY_BYTES + LEND_HOST_BYTES]; /* text, host */
+};
+#define LEND_ATTEMPTED 255
+
+static_assert(sizeof(struct lend_outcome) <= LIMIT_MAIL_BYTES, "an outcome is one mail");
+
+void lend_report(struct queue *queue, uint8_t spool, uint32_t slot, const struct lend_result *result,
+                 const struct lend_recipient *recipients, unsigned count);
+
+/* Reports the verdict on an entry that was not tried. */
+void lend_give_up(struct queue *queue, const struct queue_entry *entry, enum lend_verdict verdict);
+
+/* Registers the mails of this file. */
+void lend_start(struct queue *queue);
+
+#endif

@@ -1,0 +1,135 @@
+/* The queue of one shard. Two roles, on the same or on different shards:
+ *
+ *   owner     the shard whose spool holds the message: splits recipients (enqueue), lends the message to whoever delivers
+ *             it and journals what became of its recipients (lend)
+ *   delivery  the shard that delivers a domain: keeps one 24-byte entry per recipient (schedule), in a destination's ready
+ *             list, in the calendar of retries, or with delivery
+ *
+ * An entry names its message by {spool, slot}; everything else about it is in the spool and is borrowed for an attempt. So a
+ * queued recipient costs 24 bytes here and a spool slot at its owner.
+ */
+#ifndef QUEUE_QUEUE_H
+#define QUEUE_QUEUE_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/slots.h"
+#include "core/shard.h"
+
+#define QUEUE_SPOOLS 256          /* a spool's number is a byte */
+#define QUEUE_CALENDAR_SLOTS 4096 /* seconds that the calendar tells apart; later ones share */
+#define QUEUE_RETRY_STEPS 64
+#define QUEUE_ERROR_BYTES 256 /* a destination's last error */
+#define QUEUE_ENTRIES_MAX (1u << 30)
+#define QUEUE_DESTINATIONS_MAX (1u << 26)
+
+struct spool;
+
+struct queue_settings {
+    uint32_t retry_ms[QUEUE_RETRY_STEPS]; /* the wait after the n-th failed attempt; the last one repeats */
+    unsigned retry_count;                 /* at least 1 */
+    unsigned jitter_percent;              /* each wait is spread by this much to both sides */
+    uint64_t expire_ms;                   /* from acceptance */
+    uint32_t recipients_max;              /* of all shards together; more are refused with 452 */
+    unsigned shards;                      /* how many share that limit */
+};
+
+/* Where an entry is. */
+enum queue_place {
+    QUEUE_FREE,
+    QUEUE_READY,    /* in its destination's ready list */
+    QUEUE_CALENDAR, /* waits for next_attempt_s */
+    QUEUE_OUT,      /* with delivery */
+    QUEUE_PARKED,   /* held by the operator, in no list */
+};
+
+/* What the operator wants to happen to it, when it is next looked at. */
+enum queue_wish { QUEUE_NO_WISH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_RETRY, QUEUE_REMOVE, QUEUE_BOUNCE };
+
+/* One recipient of one message. */
+struct queue_entry {
+    uint32_t slot; /* of the message in its spool */
+    uint32_t next; /* in whatever list it is; SLOTS_NONE ends it */
+    uint32_t next_attempt_s;
+    uint32_t arrival_s;
+    uint32_t destination : 26;
+    uint32_t place : 3;
+    uint32_t wish : 3;
+    uint16_t recipient; /* its position in the envelope */
+    uint8_t spool;
+    uint8_t attempts; /* saturates */
+};
+
+static_assert(sizeof(struct queue_entry) == 24, "a million of them are 24 MB");
+
+/* One recipient domain. Kept while it has entries or is in use by delivery. */
+struct destination {
+    uint32_t index;
+    uint32_t ready_first;
+    uint32_t ready_last;
+    uint32_t ready;
+    uint32_t deferred;
+    uint32_t held;
+    uint32_t out;
+    uint32_t error_s; /* when last_error was set; wall seconds */
+    char *last_error; /* up to QUEUE_ERROR_BYTES, or NULL */
+    void *delivery;   /* delivery's state for it, or NULL */
+    uint16_t length;
+    char domain[];
+};
+
+static inline struct bytes destination_domain(const struct destination *destination)
+{
+    return bytes_of(destination->domain, destination->length);
+}
+
+/* What the layer above provides. */
+struct queue_ops {
+    /* The shard that new recipients of a domain go to first. Called on any shard. */
+    unsigned (*shard_of)(void *context, struct bytes domain);
+    /* A destination has ready entries. Called on the delivery shard, whenever one is added. */
+    void (*ready)(void *context, struct destination *destination);
+    /* Its last entry is gone: delivery drops its state for it (destination->delivery = NULL). */
+    void (*idle)(void *context, struct destination *destination);
+    /* Owner: journal an outcome and bounce what failed (see lend.h). Called on the owner's shard. */
+    void (*outcome)(void *context, const void *payload, size_t length);
+    /* Delivery: a borrowed message has come, or has not. */
+    void (*lent)(void *context, const void *payload, size_t length);
+    void *context;
+};
+
+struct queue {
+    struct shard *shard;
+    struct queue_settings settings;
+    struct queue_ops ops;
+    /* owner */
+    struct spool *spools[QUEUE_SPOOLS]; /* those this shard owns */
+    const uint8_t *spool_shard;         /* spool number -> owning shard; set at boot, then constant */
+    /* delivery */
+    struct slots entries;
+    struct slots destination_slots; /* of struct destination * */
+    struct map destinations;        /* by domain */
+    uint32_t calendar[QUEUE_CALENDAR_SLOTS];
+    uint64_t calendar_used[QUEUE_CALENDAR_SLOTS / 64];
+    uint32_t calendar_swept_s; /* everything due up to here has been moved */
+    uint32_t deferred;
+    struct timer calendar_timer;
+};
+
+/* Registers its mail with the shard and sets shard->queue. `spool_shard` has QUEUE_SPOOLS entries and outlives it. */
+struct queue *queue_new(struct shard *shard, const struct queue_settings *settings, const struct queue_ops *ops,
+                        const uint8_t *spool_shard);
+void queue_delete(struct queue *queue);
+void queue_add_spool(struct queue *queue, unsigned number, struct spool *spool);
+
+static inline uint32_t queue_now_s(const struct queue *queue)
+{
+    return (uint32_t)(queue->shard->wall_ms / 1000);
+}
+
+#endif

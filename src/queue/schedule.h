@@ -1,0 +1,52 @@
+/* The delivery side of the queue: entries, the destinations they are ready at, and the calendar of retries. */
+#ifndef QUEUE_SCHEDULE_H
+#define QUEUE_SCHEDULE_H
+
+#include "queue/queue.h"
+
+/* A recipient, as it comes from its owner. */
+struct schedule_item {
+    uint32_t slot;
+    uint32_t arrival_s;
+    uint32_t next_attempt_s; /* 0: now */
+    uint16_t recipient;
+    uint8_t spool;
+    uint8_t attempts;
+    bool held;
+};
+
+/* Adds `count` recipients: item, and those at the positions behind item->recipient. */
+void schedule_add(struct queue *queue, struct bytes domain, const struct schedule_item *item, unsigned count);
+
+/* Takes the first ready entry and the ready ones right behind it that belong to the same message, `max` in all. The
+ * expired ones that it meets are given up (journaled as expired) instead. Returns how many indices it wrote; when it
+ * returns 0 the destination may be gone (ops.idle has been called). */
+unsigned schedule_take(struct queue *queue, struct destination *destination, uint32_t *ret_entries, unsigned max);
+
+/* The first ready entry without taking it, or NULL. */
+const struct queue_entry *schedule_peek(const struct queue *queue, const struct destination *destination);
+
+struct queue_entry *schedule_entry(const struct queue *queue, uint32_t index);
+struct destination *schedule_destination(const struct queue *queue, const struct queue_entry *entry);
+
+/* What becomes of a taken entry: gone; tried again at a time; back to the head of the ready list, not counted as tried. */
+void schedule_finish(struct queue *queue, uint32_t index);
+void schedule_defer(struct queue *queue, uint32_t index, uint32_t next_attempt_s);
+void schedule_return(struct queue *queue, uint32_t index);
+
+/* Removes the expired entries at the head of the ready list: for destinations that cannot be delivered to now. */
+void schedule_expire(struct queue *queue, struct destination *destination);
+
+/* Remembers why mail to the destination waits. */
+void schedule_error(struct queue *queue, struct destination *destination, struct bytes text);
+
+/* Carries out wishes that were set on entries in lists. */
+void schedule_sweep(struct queue *queue);
+
+/* The timer's: moves what is due to the ready lists. */
+void schedule_calendar_due(struct timer *timer);
+
+/* Frees all destinations. */
+void schedule_clear(struct queue *queue);
+
+#endif
