@@ -67,20 +67,22 @@ $(BIN): $(O)/src/app/main.o $(LIB) $(WOLFSSL_LIB)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $(filter-out $(WOLFSSL_LIB),$^) $(LIBS)
 
-$(LIB): $(OBJECTS)
+$(LIB): $(OBJECTS) $(O)/objects
 	@echo '  AR    $@'
 	@rm -f $@
-	$(Q)ar rcs $@ $^
+	$(Q)ar rcs $@ $(OBJECTS)
 
 $(O)/%.o: %.c $(O)/flags | $(WOLFSSL_LIB)
 	@mkdir -p $(@D)
 	@echo '  CC    $<'
 	$(Q)$(COMPILE) $(if $(filter tests/%,$<),$(CMOCKA_FLAGS)) -c -o $@ $<
 
-# Changes when the command line does, so that other flags never leave old objects behind.
-$(O)/flags: force
+# Each changes when its text does: other flags never leave old objects behind, nor a deleted source its old code.
+$(O)/flags: TEXT = $(COMPILE) $(LINK)
+$(O)/objects: TEXT = $(OBJECTS)
+$(O)/flags $(O)/objects: force
 	@mkdir -p $(@D)
-	@printf '%s\n' '$(COMPILE) $(LINK)' | cmp -s - $@ || printf '%s\n' '$(COMPILE) $(LINK)' > $@
+	@printf '%s\n' '$(TEXT)' | cmp -s - $@ || printf '%s\n' '$(TEXT)' > $@
 .PHONY: force
 force:
 
@@ -89,7 +91,8 @@ $(DEPS)/wolfssl/lib/libwolfssl.a:
 
 # --- tests ------------------------------------------------------------------------------------------------------
 # tests/unit/**/test_x.c and tests/transcript/test_x.c are one program each; tests/sim/test_x.c as well, with the rest
-# of tests/sim standing in front of the archive so that it replaces core/ring, core/file and core/clock.
+# of tests/sim standing in front of the archive so that it replaces core/ring, core/file and core/clock. tests/support is
+# linked into all. tests/fuzz/fuzz_x.c reads tests/fuzz/corpus/x: replayed by our main, or by libFuzzer with FUZZ=1.
 find = $(sort $(shell find $(1) -name $(2) 2>/dev/null))
 program = $(patsubst %.c,$(O)/%,$(1))
 UNIT := $(call program,$(call find,$(DIRS:%=tests/unit/%) $(wildcard tests/unit/test_*.c),'test_*.c'))
