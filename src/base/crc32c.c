@@ -1,4 +1,4 @@
-#include "base/crc.h"
+#include "base/crc32c.h"
 
 #include <stdatomic.h>
 #include <string.h>

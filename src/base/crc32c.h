@@ -1,6 +1,6 @@
 /* CRC-32C (Castagnoli, RFC 3720 B.4): the checksum of record headers on disk. */
-#ifndef BASE_CRC_H
-#define BASE_CRC_H
+#ifndef BASE_CRC32C_H
+#define BASE_CRC32C_H
 
 #include <stddef.h>
 #include <stdint.h>
