@@ -66,7 +66,7 @@ static inline void bytes_advance(struct bytes *span, size_t n)
 static inline struct bytes bytes_slice(struct bytes span, size_t offset, size_t length)
 {
     CHECK(offset <= span.length && length <= span.length - offset);
-    return bytes_of(span.data + offset, length);
+    return bytes_of(offset != 0 ? span.data + offset : span.data, length); /* no arithmetic on NULL */
 }
 
 /* A bounded, caller-owned output buffer. The append functions write all or nothing: they return false and leave the
