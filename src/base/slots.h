@@ -1,5 +1,5 @@
-/* A slab of objects of one size, each named by a 32-bit index. Objects never move and cost nothing beyond their size: a
- * free one holds the index of the next free one, and chunks are allocated as they are first needed, never given back. */
+/* A slab of objects of one size, each named by a 32-bit index. Objects never move and cost nothing beyond their size:
+ * a free one holds the index of the next free one. Chunks are allocated when first needed and never given back. */
 #ifndef BASE_SLOTS_H
 #define BASE_SLOTS_H
 

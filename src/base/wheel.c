@@ -18,12 +18,12 @@
  * placed again from there, as often as it takes.
  *
  * A bit per slot says whether it is occupied. wheel_advance goes from one occupied slot's start to the next instead of
- * through every millisecond: a gap of an hour costs what the timers in it cost. Disarming the last timer of a slot clears
- * its bit; the slot is known from the address of its list head, the only neighbour a last node has.
+ * through every millisecond: a gap of an hour costs what the timers in it cost. Disarming the last timer of a slot
+ * clears its bit; the slot is known from the address of its list head, the only neighbour a last node has.
  *
- * wheel_advance first moves all that is due to one list and the time to its end, and only then fires. So a fired function
- * sees a wheel in its final state: a timer that it arms for now or earlier waits for the next advance (no endless loop),
- * and one that it disarms is taken out of that list, due or not.
+ * wheel_advance first moves all that is due to one list and the time to its end, and only then fires. So a fired
+ * function sees a wheel in its final state: a timer that it arms for now or earlier waits for the next advance (no
+ * endless loop), and one that it disarms is taken out of that list, due or not.
  */
 #include "base/wheel.h"
 
@@ -103,9 +103,9 @@ void wheel_disarm(struct wheel *wheel, struct timer *timer)
     bool last = neighbour == timer->node.prev; /* then it is the head of the list */
     list_remove(&timer->node);
     wheel->armed--;
-    const struct list *slots = &wheel->slots[0][0];
-    if (last && neighbour >= slots && neighbour < slots + WHEEL_LEVELS * WHEEL_SLOTS) {
-        unsigned index = (unsigned)(neighbour - slots);
+    uintptr_t offset = (uintptr_t)neighbour - (uintptr_t)wheel->slots;
+    if (last && offset < sizeof wheel->slots) { /* else it was the list of those that are firing */
+        unsigned index = (unsigned)(offset / sizeof *neighbour);
         mark(wheel, index / WHEEL_SLOTS, index % WHEEL_SLOTS, false);
     }
 }

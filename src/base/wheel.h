@@ -32,7 +32,8 @@ void wheel_init(struct wheel *wheel, uint64_t now_ms);
 /* Before a timer is first armed. `fired` runs inside wheel_advance, with the timer already disarmed. */
 void wheel_timer_init(struct timer *timer, void (*fired)(struct timer *timer));
 
-/* (Re)arms: fires at the first wheel_advance whose now_ms >= expires_ms. A time in the past fires at the next advance. */
+/* (Re)arms: fires at the first wheel_advance whose now_ms >= expires_ms. A time in the past fires at the
+ * next advance. */
 void wheel_arm(struct wheel *wheel, struct timer *timer, uint64_t expires_ms);
 
 /* Harmless when it is not armed. */
