@@ -1,4 +1,5 @@
-/* Small helpers for whole files, for boot and control. They block: never on a shard's hot path (use core/ring.h there). */
+/* Small helpers for whole files, for boot and control. They block, so they are not for a
+ * shard's loop (core/ring.h is). */
 #ifndef CORE_FILE_H
 #define CORE_FILE_H
 

@@ -1,5 +1,5 @@
-/* A line is put together on the stack and leaves in one write(2), so lines of different threads never mix and nothing is
- * buffered when the process dies. Control characters that slip into a line are replaced: one event, one line.
+/* A line is put together on the stack and leaves in one write(2), so lines of different threads never mix and nothing
+ * is buffered when the process dies. Control characters that slip into a line are replaced: one event, one line.
  *
  * Under systemd the journal stamps the time itself and takes the priority from a leading "<6>"; stderr is the journal
  * when its device and inode are those in JOURNAL_STREAM. Everywhere else the line begins with time=, in UTC.
@@ -84,10 +84,10 @@ static void append_time(struct buffer *line, uint64_t wall_ms)
 
 static void append_fields(struct buffer *line, const char *format, va_list arguments)
 {
-    int length = vsnprintf(line->data + line->length, buffer_room(line), format, arguments);
+    size_t room = buffer_room(line);
+    int length = vsnprintf(line->data + line->length, room, format, arguments);
     if (length > 0) {
-        size_t room = buffer_room(line);
-        line->length += (size_t)length < room ? (size_t)length : room - 1; /* what was cut, and its NUL */
+        line->length += (size_t)length < room ? (size_t)length : room - 1; /* cut, and ended by a NUL */
     }
 }
 
@@ -105,7 +105,7 @@ void log_line(enum log_level level, const char *message, const char *format, ...
     } else {
         append_time(&line, clock_wall_ms());
     }
-    buffer_append_format(&line, "level=%s msg=\"%s\"", levels[level].name, message);
+    buffer_append_format(&line, "level=%s msg=\"%.1000s\"", levels[level].name, message);
     if (format) {
         va_list arguments;
         buffer_append(&line, BYTES(" "));

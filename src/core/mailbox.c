@@ -3,19 +3,20 @@
  *     cells   | head payload | payload ... | head payload | (padding: head only) |
  *               ^ released     ^ taken                      ^ tail      wraps to cell 0
  *
- * Indices count cells from the start and never wrap; the place in the ring is index modulo MAILBOX_CELLS. A message that
- * would cross the end of the ring starts at cell 0 instead, behind a padding message of kind MAIL_NONE.
+ * Indices count cells from the start and never wrap; the place in the ring is index modulo MAILBOX_CELLS. A message
+ * that would cross the end of the ring starts at cell 0 instead, behind a padding message of kind MAIL_NONE.
  *
  * The producer's `written` runs ahead of the shared `tail`, and the consumer's `taken` ahead of the shared `head`: many
- * messages move for one store to a line that the other core reads. Each side looks at the other's shared index only when
- * the copy it kept says that the ring is full or empty.
+ * messages move for one store to a line that the other core reads. Each side looks at the other's shared index only
+ * when the copy it kept says that the ring is full or empty.
  *
  * Sleeping. The wake protocol (shard.c) rests on this pair:
  *
- *     consumer:  sleeping = 1;  if (mailbox_pending) stay awake         producer:  mailbox_publish;  exchange(sleeping, 0)
+ *     consumer:  sleeping = 1;  if (mailbox_pending) stay awake
+ *     producer:  mailbox_publish;  if (exchange(sleeping, 0)) wake
  *
- * All four are sequentially consistent, which is why the tail is stored and tested so although release and acquire would
- * do for the data: then at least one side sees the other's store, and no message lies in front of a sleeper.
+ * All four are sequentially consistent, which is why the tail is stored and tested so although release and acquire
+ * would do for the data: then at least one side sees the other's store, and no message lies in front of a sleeper.
  */
 #include "core/mailbox.h"
 

@@ -100,7 +100,8 @@ static inline void metric_set_to(_Atomic uint64_t *gauge, uint64_t value)
 struct metric_set *metric_set_new(void);
 void metric_set_delete(struct metric_set *set);
 
-/* Renders the sum of all sets as Prometheus text exposition format 0.0.4, one series each, times in seconds. Returns malloc'ed text of *ret_length bytes, or NULL without memory. */
+/* Renders the sum of all sets as Prometheus text exposition format 0.0.4, one series each, times in seconds.
+ * Returns malloc'ed text of *ret_length bytes, or NULL without memory. */
 char *metric_render(struct metric_set *const *sets, unsigned count, size_t *ret_length);
 
 #endif
