@@ -121,9 +121,10 @@ print-%: ; @echo $($*)
 
 # Every check of the project; the last line is `N passed, N failed`. Parts: test-tidy test-unit test-e2e.
 .PHONY: test test-unit test-e2e test-tidy tidy format
-test test-unit test-e2e test-tidy:
-	@$(MAKE) --no-print-directory deps-test || { echo '0 passed, 1 failed'; exit 1; }
-	@/usr/bin/python3 tests/run --build $(B) --make '$(MAKE) $(MAKEOVERRIDES)' $(patsubst test-%,%,$(filter-out test,$@))
+TEST_NEEDS = { $(MAKE) --no-print-directory deps-test || { echo '0 passed, 1 failed'; exit 1; }; }
+RUN_TESTS = /usr/bin/python3 tests/run --build $(B) --make '$(MAKE) $(MAKEOVERRIDES)'
+test: ; +@$(TEST_NEEDS) && $(RUN_TESTS)
+test-unit test-e2e test-tidy: test-%: ; +@$(TEST_NEEDS) && $(RUN_TESTS) $*
 
 tidy:
 	@/usr/bin/python3 tests/tidy/tidy.py
