@@ -51,7 +51,7 @@ endif
 PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES)))$(PACKAGE_CFLAGS)
 PACKAGE_LIBS = $(eval PACKAGE_LIBS := $$(shell pkg-config --libs $(PACKAGES)))$(PACKAGE_LIBS)
 
-COMPILE = $(CC) -std=gnu17 -D_GNU_SOURCE -Isrc -Iinclude $(WARNINGS) -g $(OPTIMISE) -fPIE -fstack-protector-strong \
+COMPILE = $(CC) -std=gnu17 -D_GNU_SOURCE -Isrc -Iinclude $(WARNINGS) -g -U_FORTIFY_SOURCE $(OPTIMISE) -fPIE -fstack-protector-strong \
 	-MMD -MP $(WOLFSSL_FLAGS) $(PACKAGE_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) $(OPTIMISE) -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
 LIBS = $(WOLFSSL_LIB) $(PACKAGE_LIBS) -lm
