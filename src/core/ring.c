@@ -383,7 +383,8 @@ void ring_fsync(struct ring *ring, struct op *op, int fd, bool data_only)
 void ring_fallocate(struct ring *ring, struct op *op, int fd, uint64_t offset, uint64_t length)
 {
     struct io_uring_sqe *sqe = ring_entry_of(ring, op);
-    io_uring_prep_fallocate(sqe, fd, 0, (off_t)offset, (off_t)length);
+    /* Not io_uring_prep_fallocate: its offsets changed their sign between liburing 2.3 and 2.5. */
+    io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, fd, (const void *)(uintptr_t)length, 0, offset);
     ring_owned_by(sqe, op);
 }
 
