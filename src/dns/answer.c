@@ -7,8 +7,8 @@
  *   - a compression pointer must point before the start of the piece of name that holds it, so that names end; and only
  *     so many are followed, because a packet of 64 kB could chain thirty thousand of them for every record;
  *   - record counts are promises of the sender: the walk ends with the bytes, or after RECORDS_WALKED_MAX records;
- *   - the answer section is walked once per CNAME that is followed, ANSWER_ALIASES_MAX times at most: order does not matter
- *     and a loop of CNAMEs runs into that bound;
+ *   - the answer section is walked once per CNAME that is followed, ANSWER_ALIASES_MAX times at most: order does not
+ *     matter, and a loop of CNAMEs runs into that bound;
  *   - a name with bytes that no host name has never leaves this file as text; it becomes an empty target, which callers
  *     count as unusable. It is kept, because "MX exists but is unusable" and "no MX" lead to different places.
  *
@@ -17,50 +17,13 @@
  */
 #include "dns/answer.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
-#define HEADER_BYTES 12
-#define POINTERS_MAX 64
-#define RECORDS_WALKED_MAX 1024
-#define CLASS_IN 1
-#define TYPE_SOA 6
-#define TYPE_OPT 41
-#define OPT_BYTES 11
+#include "dns/packet.h"
 
-#define FLAG_REPLY 0x8000
-#define FLAG_OPCODE 0x7800
-#define FLAG_AUTHORITATIVE 0x0400
-#define FLAG_TRUNCATED 0x0200
-#define FLAG_RECURSION_DESIRED 0x0100
-#define FLAG_RECURSION_AVAILABLE 0x0080
-#define FLAG_AUTHENTIC 0x0020
-#define RCODE_MASK 0x000f
+#define RECORDS_WALKED_MAX 1024
 #define RCODE_NO_ERROR 0
 #define RCODE_NO_DOMAIN 3
-
-/* A position in the packet that cannot leave it: a read past the end gives 0 and sets `bad`. */
-struct walk {
-    const unsigned char *data;
-    size_t length;
-    size_t at;
-    bool bad;
-};
-
-struct name {
-    size_t length; /* of the text; 0 is the root */
-    bool host;     /* letters, digits, '-' and '_' only */
-    char text[ANSWER_NAME_BYTES + 1];
-};
-
-struct record {
-    struct name owner;
-    unsigned type;
-    unsigned class;
-    uint32_t ttl_s;
-    size_t data; /* offset */
-    size_t data_length;
-};
 
 struct header {
     unsigned flags;
@@ -70,7 +33,7 @@ struct header {
 };
 
 struct reader {
-    struct walk start; /* at the answer section */
+    struct packet_walk start; /* at the answer section */
     struct header header;
     enum answer_type type;
     struct answer_store *store;
@@ -78,92 +41,9 @@ struct reader {
     bool soa;
 };
 
-static unsigned take8(struct walk *walk)
+static bool name_is(const struct packet_name *name, struct bytes text)
 {
-    if (walk->bad || walk->at >= walk->length) {
-        walk->bad = true;
-        return 0;
-    }
-    return walk->data[walk->at++];
-}
-
-static unsigned take16(struct walk *walk)
-{
-    unsigned high = take8(walk);
-    return high << 8 | take8(walk);
-}
-
-static uint32_t take32(struct walk *walk)
-{
-    uint32_t high = take16(walk);
-    return high << 16 | take16(walk);
-}
-
-static void skip(struct walk *walk, size_t length)
-{
-    if (walk->bad || length > walk->length - walk->at) {
-        walk->bad = true;
-        return;
-    }
-    walk->at += length;
-}
-
-static bool host_byte(unsigned char byte)
-{
-    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') ||
-           byte == '-' || byte == '_';
-}
-
-/* Appends a label of `length` bytes at the walk's position. */
-static void take_label(struct walk *walk, size_t length, struct name *name)
-{
-    size_t dot = name->length != 0;
-    if (length > walk->length - walk->at || name->length + dot + length > ANSWER_NAME_BYTES) {
-        walk->bad = true;
-        return;
-    }
-    if (dot) {
-        name->text[name->length++] = '.';
-    }
-    for (size_t i = 0; i < length; i++) {
-        unsigned char byte = walk->data[walk->at++];
-        name->host = name->host && host_byte(byte);
-        name->text[name->length++] = bytes_ascii_lower((char)byte);
-    }
-}
-
-/* RFC 1035 4.1.4. Leaves the walk behind the name as it stands in the record. */
-static void take_name(struct walk *walk, struct name *name)
-{
-    size_t behind = 0; /* where the record goes on, once a pointer was followed */
-    size_t piece = walk->at;
-    name->length = 0;
-    name->host = true;
-    for (unsigned pointers = 0; !walk->bad;) {
-        unsigned head = take8(walk);
-        if (head == 0) {
-            break;
-        }
-        if (head < 64) {
-            take_label(walk, head, name);
-            continue;
-        }
-        size_t target = (head & 0x3f) << 8 | take8(walk);
-        if (head < 0xc0 || target >= piece || ++pointers > POINTERS_MAX) {
-            walk->bad = true;
-            break;
-        }
-        behind = behind != 0 ? behind : walk->at;
-        walk->at = piece = target;
-    }
-    if (behind != 0) {
-        walk->at = behind;
-    }
-}
-
-static bool name_is(const struct name *name, struct bytes text)
-{
-    return bytes_equal_nocase(bytes_of(name->text, name->length), text);
+    return name->host && bytes_equal_nocase(bytes_of(name->text, name->length), text);
 }
 
 static struct bytes without_final_dot(struct bytes name)
@@ -174,19 +54,8 @@ static struct bytes without_final_dot(struct bytes name)
     return name;
 }
 
-static void take_record(struct walk *walk, struct record *record)
-{
-    take_name(walk, &record->owner);
-    record->type = take16(walk);
-    record->class = take16(walk);
-    record->ttl_s = take32(walk);
-    record->data_length = take16(walk);
-    record->data = walk->at;
-    skip(walk, record->data_length);
-}
-
 /* RFC 2181 8: a TTL with the highest bit set counts as 0. */
-static uint32_t ttl_of(const struct record *record)
+static uint32_t ttl_of(const struct packet_record *record)
 {
     return record->ttl_s > INT32_MAX ? 0 : record->ttl_s;
 }
@@ -201,9 +70,9 @@ static void limit_ttl(struct answer *answer, uint32_t ttl_s)
 /* --- record data ------------------------------------------------------------------------------------------------ */
 
 /* The part of the packet that a record's data may use: names in it may point back, nothing may go on behind it. */
-static struct walk data_walk(const struct reader *reader, const struct record *record)
+static struct packet_walk data_walk(const struct reader *reader, const struct packet_record *record)
 {
-    struct walk walk = reader->start;
+    struct packet_walk walk = reader->start;
     walk.at = record->data;
     walk.length = record->data + record->data_length;
     return walk;
@@ -221,7 +90,7 @@ static char *store_text(struct answer_store *store, size_t length)
 }
 
 /* A host name as callers see it: text, "." for the root, empty for what is no host name. */
-static bool keep_target(struct answer_store *store, const struct name *name, struct bytes *ret_data)
+static bool keep_target(struct answer_store *store, const struct packet_name *name, struct bytes *ret_data)
 {
     struct bytes target = bytes_of(name->text, name->host ? name->length : 0);
     if (name->length == 0) {
@@ -237,7 +106,7 @@ static bool keep_target(struct answer_store *store, const struct name *name, str
 }
 
 /* The strings of a TXT record, joined (RFC 7208 3.3 and 6376 3.6.2.2 want them so). */
-static bool keep_strings(struct answer_store *store, struct walk *walk, struct bytes *ret_data)
+static bool keep_strings(struct answer_store *store, struct packet_walk *walk, struct bytes *ret_data)
 {
     char *text = store_text(store, walk->length - walk->at);
     if (text == NULL) {
@@ -245,9 +114,9 @@ static bool keep_strings(struct answer_store *store, struct walk *walk, struct b
     }
     size_t length = 0;
     while (!walk->bad && walk->at < walk->length) {
-        size_t piece = take8(walk);
+        size_t piece = packet_take8(walk);
         size_t from = walk->at;
-        skip(walk, piece);
+        packet_skip(walk, piece);
         if (!walk->bad) {
             memcpy(text + length, walk->data + from, piece);
             length += piece;
@@ -257,7 +126,8 @@ static bool keep_strings(struct answer_store *store, struct walk *walk, struct b
     return true;
 }
 
-static bool keep_raw(struct answer_store *store, struct walk *walk, size_t least, size_t most, struct bytes *ret_data)
+static bool keep_raw(struct answer_store *store, struct packet_walk *walk, size_t least, size_t most,
+                     struct bytes *ret_data)
 {
     size_t length = walk->length - walk->at;
     if (length < least || length > most) {
@@ -275,16 +145,16 @@ static bool keep_raw(struct answer_store *store, struct walk *walk, size_t least
 }
 
 /* Adds one record of the wanted type. False when its data is not what the type demands. */
-static bool keep_record(struct reader *reader, const struct record *record)
+static bool keep_record(struct reader *reader, const struct packet_record *record)
 {
     struct answer_store *store = reader->store;
     struct answer *answer = reader->answer;
     if (answer->count == ANSWER_RECORDS_MAX) {
         return true;
     }
-    struct walk walk = data_walk(reader, record);
+    struct packet_walk walk = data_walk(reader, record);
     struct answer_record *kept = &store->records[answer->count];
-    struct name target;
+    struct packet_name target;
     bool room = true;
     *kept = (struct answer_record){0};
     switch (reader->type) {
@@ -292,9 +162,9 @@ static bool keep_record(struct reader *reader, const struct record *record)
     case ANSWER_AAAA: room = keep_raw(store, &walk, 16, 16, &kept->data); break;
     case ANSWER_TLSA: room = keep_raw(store, &walk, 3, UINT16_MAX, &kept->data); break;
     case ANSWER_TXT: room = keep_strings(store, &walk, &kept->data); break;
-    case ANSWER_MX: kept->preference = (uint16_t)take16(&walk); /* fall through */
+    case ANSWER_MX: kept->preference = (uint16_t)packet_take16(&walk); /* fall through */
     case ANSWER_CNAME:
-        take_name(&walk, &target);
+        packet_take_name(&walk, &target);
         room = walk.bad || keep_target(store, &target, &kept->data);
         break;
     }
@@ -310,19 +180,20 @@ static bool keep_record(struct reader *reader, const struct record *record)
 
 /* --- sections --------------------------------------------------------------------------------------------------- */
 
-/* One pass over the answer section for the records of the canonical name. With CNAMEs instead, *ret_alias is the first. */
-static const char *collect(struct reader *reader, struct name *ret_alias, bool *ret_aliased)
+/* One pass over the answer section for the records of the canonical name. With CNAMEs instead, *ret_alias is the first.
+ */
+static const char *collect(struct reader *reader, struct packet_name *ret_alias, bool *ret_aliased)
 {
     struct answer *answer = reader->answer;
-    struct walk walk = reader->start;
-    struct record record;
+    struct packet_walk walk = reader->start;
+    struct packet_record record;
     *ret_aliased = false;
     for (unsigned i = 0; i < reader->header.answers; i++) {
-        take_record(&walk, &record);
+        packet_take_record(&walk, &record);
         if (walk.bad) {
             return "malformed reply";
         }
-        if (record.class != CLASS_IN || !name_is(&record.owner, answer->canonical)) {
+        if (record.class != PACKET_CLASS_IN || !name_is(&record.owner, answer->canonical)) {
             continue;
         }
         if (record.type == (unsigned)reader->type) {
@@ -330,8 +201,8 @@ static const char *collect(struct reader *reader, struct name *ret_alias, bool *
                 return "malformed record";
             }
         } else if (record.type == ANSWER_CNAME && !*ret_aliased) {
-            struct walk data = data_walk(reader, &record);
-            take_name(&data, ret_alias);
+            struct packet_walk data = data_walk(reader, &record);
+            packet_take_name(&data, ret_alias);
             if (data.bad || data.at != data.length) {
                 return "malformed record";
             }
@@ -349,7 +220,7 @@ static const char *follow(struct reader *reader)
 {
     struct answer *answer = reader->answer;
     for (;;) {
-        struct name alias;
+        struct packet_name alias;
         bool aliased;
         const char *cause = collect(reader, &alias, &aliased);
         if (cause != NULL || answer->count != 0 || !aliased) {
@@ -365,14 +236,14 @@ static const char *follow(struct reader *reader)
 }
 
 /* RFC 2308 5: a negative answer lives for the lesser of the SOA record's own TTL and its MINIMUM field. */
-static bool take_soa(struct reader *reader, const struct record *record)
+static bool take_soa(struct reader *reader, const struct packet_record *record)
 {
-    struct walk walk = data_walk(reader, record);
-    struct name ignored;
-    take_name(&walk, &ignored);
-    take_name(&walk, &ignored);
-    skip(&walk, 16);
-    uint32_t minimum = take32(&walk);
+    struct packet_walk walk = data_walk(reader, record);
+    struct packet_name ignored;
+    packet_take_name(&walk, &ignored);
+    packet_take_name(&walk, &ignored);
+    packet_skip(&walk, 16);
+    uint32_t minimum = packet_take32(&walk);
     if (walk.bad || walk.at != walk.length) {
         return false;
     }
@@ -387,59 +258,60 @@ static bool take_soa(struct reader *reader, const struct record *record)
 /* Authority and additional sections: the SOA of negatives, and OPT for the upper bits of the rcode (RFC 6891 6.1.3). */
 static const char *read_rest(struct reader *reader)
 {
-    struct walk walk = reader->start;
+    struct packet_walk walk = reader->start;
     const struct header *header = &reader->header;
     unsigned authority_end = header->answers + header->authorities;
-    struct record record;
+    struct packet_record record;
     for (unsigned i = 0; i < authority_end + header->additionals; i++) {
-        take_record(&walk, &record);
+        packet_take_record(&walk, &record);
         if (walk.bad) {
             return "malformed reply";
         }
         bool authority = i >= header->answers && i < authority_end;
-        if (authority && record.type == TYPE_SOA && !take_soa(reader, &record)) {
+        if (authority && record.type == PACKET_TYPE_SOA && !take_soa(reader, &record)) {
             return "malformed record";
         }
-        if (i >= authority_end && record.type == TYPE_OPT && record.ttl_s >> 24 != 0) {
+        if (i >= authority_end && record.type == PACKET_TYPE_OPT && record.ttl_s >> 24 != 0) {
             return "extended error";
         }
     }
     return NULL;
 }
 
-static const char *read_header(struct walk *walk, struct bytes name, enum answer_type type, struct header *ret_header)
+static const char *read_header(struct packet_walk *walk, struct bytes name, enum answer_type type,
+                               struct header *ret_header)
 {
-    static const char *const refusals[RCODE_MASK + 1] = {
+    static const char *const refusals[PACKET_RCODE_MASK + 1] = {
         [1] = "FORMERR",
         [2] = "SERVFAIL",
         [4] = "NOTIMP",
         [5] = "REFUSED",
     };
-    take16(walk); /* id: the channel matched it */
-    unsigned flags = take16(walk);
-    unsigned questions = take16(walk);
+    packet_take16(walk); /* id: the channel matched it */
+    unsigned flags = packet_take16(walk);
+    unsigned questions = packet_take16(walk);
     *ret_header = (struct header){.flags = flags};
-    ret_header->answers = take16(walk);
-    ret_header->authorities = take16(walk);
-    ret_header->additionals = take16(walk);
-    if (walk->bad || (flags & FLAG_REPLY) == 0 || (flags & FLAG_OPCODE) != 0) {
+    ret_header->answers = packet_take16(walk);
+    ret_header->authorities = packet_take16(walk);
+    ret_header->additionals = packet_take16(walk);
+    if (walk->bad || (flags & PACKET_REPLY) == 0 || (flags & PACKET_OPCODE_MASK) != 0) {
         return "malformed reply";
     }
-    unsigned rcode = flags & RCODE_MASK;
+    unsigned rcode = flags & PACKET_RCODE_MASK;
     if (rcode != RCODE_NO_ERROR && rcode != RCODE_NO_DOMAIN) {
         return refusals[rcode] != NULL ? refusals[rcode] : "error reply";
     }
-    if ((flags & FLAG_TRUNCATED) != 0) {
+    if ((flags & PACKET_TRUNCATED) != 0) {
         return "truncated reply";
     }
     if (ret_header->answers + ret_header->authorities + ret_header->additionals > RECORDS_WALKED_MAX) {
         return "too many records";
     }
-    struct name asked;
-    take_name(walk, &asked);
-    unsigned asked_type = take16(walk);
-    unsigned asked_class = take16(walk);
-    if (walk->bad || questions != 1 || asked_type != (unsigned)type || asked_class != CLASS_IN ||
+    struct packet_name asked;
+    packet_take_name(walk, &asked);
+    unsigned asked_type = packet_take16(walk);
+    unsigned asked_class = packet_take16(walk);
+    if (walk->bad || questions != 1 || asked_type != (unsigned)type || asked_class != PACKET_CLASS_IN ||
         !name_is(&asked, name)) {
         return "reply to another question";
     }
@@ -454,11 +326,11 @@ static const char *conclude_negative(struct reader *reader)
     if (!reader->soa) {
         answer->ttl_s = answer->aliases != 0 ? answer->ttl_s : 0;
     }
-    if ((flags & RCODE_MASK) == RCODE_NO_DOMAIN) {
+    if ((flags & PACKET_RCODE_MASK) == RCODE_NO_DOMAIN) {
         answer->status = ANSWER_NO_DOMAIN;
     } else if (answer->aliases != 0 && !reader->soa) {
         answer->status = ANSWER_ALIAS;
-    } else if ((flags & (FLAG_AUTHORITATIVE | FLAG_RECURSION_AVAILABLE)) == 0) {
+    } else if ((flags & (PACKET_AUTHORITATIVE | PACKET_RECURSION_AVAILABLE)) == 0) {
         return "referral from a server that does not resolve";
     } else {
         answer->status = ANSWER_NO_DATA;
@@ -477,7 +349,7 @@ static const char *read_reply(struct reader *reader, struct bytes name)
         reader->store->canonical[i] = bytes_ascii_lower(name.data[i]);
     }
     answer->canonical = bytes_of(reader->store->canonical, name.length);
-    answer->authentic = (reader->header.flags & FLAG_AUTHENTIC) != 0;
+    answer->authentic = (reader->header.flags & PACKET_AUTHENTIC) != 0;
     cause = follow(reader);
     cause = cause != NULL ? cause : read_rest(reader);
     if (cause != NULL) {
@@ -486,7 +358,7 @@ static const char *read_reply(struct reader *reader, struct bytes name)
     if (answer->count == 0) {
         return conclude_negative(reader);
     }
-    if ((reader->header.flags & RCODE_MASK) == RCODE_NO_DOMAIN) {
+    if ((reader->header.flags & PACKET_RCODE_MASK) == RCODE_NO_DOMAIN) {
         return "NXDOMAIN with records";
     }
     answer->status = ANSWER_RECORDS;
@@ -539,71 +411,4 @@ struct answer *answer_copy(const struct answer *answer)
         CHECK(buffer_append(&texts, data));
     }
     return copy;
-}
-
-/* --- questions -------------------------------------------------------------------------------------------------- */
-
-bool answer_name_valid(struct bytes name)
-{
-    name = without_final_dot(name);
-    if (name.length == 0 || name.length > ANSWER_NAME_BYTES) {
-        return false;
-    }
-    size_t label = 0;
-    for (size_t i = 0; i < name.length; i++) {
-        if (name.data[i] == '.') {
-            if (label == 0) {
-                return false;
-            }
-            label = 0;
-        } else if (!host_byte((unsigned char)name.data[i]) || ++label > 63) {
-            return false;
-        }
-    }
-    return label != 0;
-}
-
-static size_t put16(unsigned char *out, size_t at, unsigned value)
-{
-    out[at] = (unsigned char)(value >> 8);
-    out[at + 1] = (unsigned char)value;
-    return at + 2;
-}
-
-static size_t put_name(unsigned char *out, size_t at, struct bytes name)
-{
-    size_t label = at++; /* where the length of the label goes */
-    for (size_t i = 0; i < name.length; i++) {
-        if (name.data[i] == '.') {
-            out[label] = (unsigned char)(at - label - 1);
-            label = at++;
-        } else {
-            out[at++] = (unsigned char)name.data[i];
-        }
-    }
-    out[label] = (unsigned char)(at - label - 1);
-    out[at++] = 0;
-    return at;
-}
-
-size_t answer_query(struct bytes name, enum answer_type type, uint16_t id, unsigned char out[ANSWER_QUERY_BYTES])
-{
-    static_assert(HEADER_BYTES + ANSWER_NAME_BYTES + 2 + 4 + OPT_BYTES <= ANSWER_QUERY_BYTES,
-                  "the longest question fits");
-    CHECK(answer_name_valid(name));
-    size_t at = put16(out, 0, id);
-    at = put16(out, at, FLAG_RECURSION_DESIRED | FLAG_AUTHENTIC);
-    at = put16(out, at, 1); /* questions */
-    at = put16(out, at, 0);
-    at = put16(out, at, 0);
-    at = put16(out, at, 1); /* OPT */
-    at = put_name(out, at, without_final_dot(name));
-    at = put16(out, at, type);
-    at = put16(out, at, CLASS_IN);
-    out[at++] = 0; /* OPT belongs to the root */
-    at = put16(out, at, TYPE_OPT);
-    at = put16(out, at, ANSWER_UDP_BYTES);
-    at = put16(out, at, 0); /* extended rcode, version */
-    at = put16(out, at, 0); /* flags */
-    return put16(out, at, 0);
 }

@@ -7,13 +7,12 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "dns/packet.h"
 
-#define ANSWER_NAME_BYTES 253   /* a name as text, without the final dot (RFC 1035 2.3.4 counts 255 on the wire) */
+#define ANSWER_NAME_BYTES PACKET_NAME_BYTES
 #define ANSWER_RECORDS_MAX 64   /* records kept of one reply; more are ignored */
 #define ANSWER_TEXT_BYTES 17408 /* bytes kept of one reply: 64 MX with the longest names, or that much TXT */
 #define ANSWER_ALIASES_MAX 8    /* CNAMEs followed from one name */
-#define ANSWER_QUERY_BYTES 300  /* room for any question: header, name, type and class, OPT */
-#define ANSWER_UDP_BYTES 1232   /* what we say fits us by UDP: the DNS flag day 2020 value, never fragmented */
 
 /* Record types we ask for (RFC 1035 3.2.2, 3596, 6698). */
 enum answer_type {
@@ -61,15 +60,9 @@ struct answer_store {
     char text[ANSWER_TEXT_BYTES];
 };
 
-/* True for 1..253 bytes of labels of 1..63 letters, digits, '-' or '_'; one final dot is allowed. */
-bool answer_name_valid(struct bytes name);
-
-/* Writes the question for `name` (answer_name_valid) with recursion desired, AD (RFC 6840 5.7) and an empty OPT record
- * (RFC 6891). Returns its length. */
-size_t answer_query(struct bytes name, enum answer_type type, uint16_t id, unsigned char out[ANSWER_QUERY_BYTES]);
-
-/* Reads the reply to that question. Whatever the bytes are, *ret_answer is set; a reply that does not parse, is truncated
- * or answers something else is ANSWER_TEMPORARY. Its spans point into `store`. The transaction id is not looked at. */
+/* Reads the reply to that question. Whatever the bytes are, *ret_answer is set; a reply that does not parse, is
+ * truncated or answers something else is ANSWER_TEMPORARY. Its spans point into `store`. The transaction id is not
+ * looked at. */
 void answer_read(const void *packet, size_t length, struct bytes name, enum answer_type type,
                  struct answer_store *store, struct answer *ret_answer);
 

@@ -1,8 +1,8 @@
 /* Answers by name and type, until their time is up, and the questions in flight with those who wait for them.
  *
- * A bounded table of entries. An entry is either a question (it has askers and no answer, and stays until it is answered)
- * or an answer. When the table is full the answer that was used longest ago makes room, so however many names peers make
- * us look up, memory has its bound.
+ * A bounded table of entries. An entry is either a question (it has askers and no answer, and stays until it is
+ * answered) or an answer. When the table is full the answer that was used longest ago makes room, so however many names
+ * peers make us look up, memory has its bound.
  */
 #ifndef DNS_CACHE_H
 #define DNS_CACHE_H

@@ -1,10 +1,10 @@
 /* c-ares on a ring.
  *
- * c-ares calls back for two things: a socket's wishes (read, write, closed) and a question's end. Both can happen inside
- * any call into it, ares_send included, and some calls are forbidden inside its callbacks. So its callbacks only take
- * notes: a wish into the socket's `watch`, an ended question (its reply copied) into the list `ended`. Every way into c-ares
- * goes through this file and ends in settle(), which makes polls out of wishes; ended questions are handed to their owners
- * from the loop, with no frame of c-ares on the stack.
+ * c-ares calls back for two things: a socket's wishes (read, write, closed) and a question's end. Both can happen
+ * inside any call into it, ares_send included, and some calls are forbidden inside its callbacks. So its callbacks only
+ * take notes: a wish into the socket's `watch`, an ended question (its reply copied) into the list `ended`. Every way
+ * into c-ares goes through this file and ends in settle(), which makes polls out of wishes; ended questions are handed
+ * to their owners from the loop, with no frame of c-ares on the stack.
  *
  * A watch has one poll, embedded. c-ares closes its sockets when it likes, while the poll may be in the kernel: the
  * watch is then dead, its poll is cancelled, and it is freed when the poll has come back. A new socket with the same
@@ -27,7 +27,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "dns/answer.h"
+#include "dns/question.h"
 
 /* 1.28 and later would rather have records than bytes; the calls below stay in its ABI, and 1.18 has nothing else. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
@@ -251,7 +251,7 @@ static void hand_over_later(struct timer *timer)
 
 void channel_send(struct channel *channel, struct channel_query *query, const unsigned char *question, size_t length)
 {
-    CHECK(channel->ares != NULL && length <= ANSWER_QUERY_BYTES);
+    CHECK(channel->ares != NULL && length <= QUESTION_BYTES);
     query->channel = channel;
     query->reply = NULL;
     query->reply_length = 0;
@@ -285,7 +285,7 @@ static int ares_open(struct channel *channel, const struct channel_settings *set
         .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_EDNS,
         .timeout = (int)settings->timeout_ms,
         .tries = (int)settings->tries,
-        .ednspsz = ANSWER_UDP_BYTES,
+        .ednspsz = QUESTION_UDP_BYTES,
         .sock_state_cb = socket_wishes,
         .sock_state_cb_data = channel,
     };

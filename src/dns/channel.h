@@ -1,5 +1,6 @@
-/* Questions on the wire: a c-ares channel whose sockets and timeouts live on a shard's ring and wheel. c-ares chooses the
- * server, repeats, falls back to TCP and matches replies; everything else of it is not used. The only user of <ares.h>. */
+/* Questions on the wire: a c-ares channel whose sockets and timeouts live on a shard's ring and wheel. c-ares chooses
+ * the server, repeats, falls back to TCP and matches replies; everything else of it is not used. The only user of
+ * <ares.h>. */
 #ifndef DNS_CHANNEL_H
 #define DNS_CHANNEL_H
 
@@ -27,7 +28,8 @@ struct channel_query {
     unsigned char *reply; /* malloc'ed; freed after `done` */
     size_t reply_length;
     /* Runs from the loop, never inside channel_send. Either `reply` is the packet that came and `cause` is NULL, or the
-     * question failed for `cause` (static text: "timeout", "SERVFAIL"...). The query may be freed or sent again in it. */
+     * question failed for `cause` (static text: "timeout", "SERVFAIL"...). The query may be freed or sent again in it.
+     */
     void (*done)(struct channel_query *query, const void *reply, size_t reply_length, const char *cause);
     const char *cause;
 };
@@ -36,8 +38,8 @@ struct channel_query {
 int channel_open(struct shard *shard, const struct channel_settings *settings, struct channel **ret_channel,
                  char *reason, size_t reason_size);
 
-/* Every query in flight is done ("closed") before this returns; `closed` runs when the sockets' last polls are joined and
- * the memory is gone, maybe before this returns. Not from inside a query's `done`. */
+/* Every query in flight is done ("closed") before this returns; `closed` runs when the sockets' last polls are joined
+ * and the memory is gone, maybe before this returns. Not from inside a query's `done`. */
 void channel_close(struct channel *channel, void (*closed)(void *context), void *context);
 
 /* True when every server is on this machine: only then its AD bit is worth something. */

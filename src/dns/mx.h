@@ -4,12 +4,12 @@
  *   SERVFAIL, timeout, garbage      MX_TEMPORARY   4.4.3
  *   no MX record                    the domain itself is the one host, preference 0 ("implicit MX")
  *   only "."                        MX_NULL        permanent 5.1.10
- *   MX, none with an address        MX_NO_ROUTE    permanent 5.4.4; MX_TEMPORARY if an address lookup failed. No implicit MX
- *   we are one of the hosts         that preference and all worse ones are dropped; none left: MX_LOOP, permanent 5.4.6
- *   equal preferences               shuffled anew by every lookup
+ *   MX, none with an address        MX_NO_ROUTE    permanent 5.4.4; MX_TEMPORARY if an address lookup failed. No
+ * implicit MX we are one of the hosts         that preference and all worse ones are dropped; none left: MX_LOOP,
+ * permanent 5.4.6 equal preferences               shuffled anew by every lookup
  *
- * A result says until when it may be used. There is no second cache for results: a lookup whose DNS answers are all cached
- * costs a few microseconds, and gives each caller its own shuffle.
+ * A result says until when it may be used. There is no second cache for results: a lookup whose DNS answers are all
+ * cached costs a few microseconds, and gives each caller its own shuffle.
  */
 #ifndef DNS_MX_H
 #define DNS_MX_H
@@ -29,7 +29,7 @@
 bool mx_permanent(enum mx_class class);            /* MX_NULL, MX_NO_DOMAIN, MX_NO_ROUTE, MX_LOOP */
 const char *mx_class_name(enum mx_class class);    /* "null-mx", for events and metrics */
 const char *mx_enhanced_code(enum mx_class class); /* "5.1.10"; of MX_HOSTS "2.0.0" */
-unsigned mx_reply_code(enum mx_class class);       /* 556, 550 or 451, as if a host had said it; of MX_HOSTS 250 */
+unsigned mx_reply_code(enum mx_class class);       /* 556, 550, 554 or 451, as if a host had said it; of MX_HOSTS 250 */
 
 enum mx_family {
     MX_IPV6_FIRST, /* IPv6 and IPv4 take turns, IPv6 begins */
@@ -38,7 +38,8 @@ enum mx_family {
     MX_IPV4_ONLY,
 };
 
-/* Who we are and how we connect: one object for all lookups of a shard, owned by the caller, alive as long as lookups are. */
+/* Who we are and how we connect: one object for all lookups of a shard, owned by the caller, alive as long as lookups
+ * are. */
 struct mx_settings {
     enum mx_family family;
     bool loopback_is_remote; /* false: an MX at 127/8, ::1, 0.0.0.0 or :: is ourselves. True to test on one machine */
@@ -62,8 +63,9 @@ void mx_lookup_init(struct mx_lookup *lookup, void (*done)(struct mx_lookup *loo
 bool mx_lookup_start(struct mx_lookup *lookup, struct resolver *resolver, const struct mx_settings *settings,
                      struct bytes domain);
 
-/* The addresses of one host that an administrator named: a name, "localhost", an address with or without brackets. No MX is
- * asked for, and we are not taken out: mail to a content filter on this machine is no loop. Site = the host. */
+/* The addresses of one host that an administrator named: a name, "localhost", an address with or without brackets. No
+ * MX is asked for, and we are not taken out: mail to a content filter on this machine is no loop. Every failure is
+ * MX_TEMPORARY: a typo in a configuration must not bounce the queue. Site = the host. */
 bool mx_lookup_host(struct mx_lookup *lookup, struct resolver *resolver, const struct mx_settings *settings,
                     struct bytes host);
 

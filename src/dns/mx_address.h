@@ -18,7 +18,8 @@ struct mx_address {
 /* "192.0.2.1" or "2001:db8::1", without brackets or zone; false when it is neither. */
 bool mx_address_parse(struct bytes text, struct mx_address *ret_address);
 
-/* An address literal with its brackets: "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC 5321 4.1.3); also "[2001:db8::1]". */
+/* An address literal with its brackets: "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC 5321 4.1.3); also "[2001:db8::1]".
+ */
 bool mx_address_parse_literal(struct bytes text, struct mx_address *ret_address);
 
 /* Writes the text with NUL and returns `out`. */

@@ -1,5 +1,5 @@
-/* What mail routing found: one counted, immutable object. Delivery holds it while it walks the addresses, whatever happens
- * to the DNS cache meanwhile. */
+/* What mail routing found: one counted, immutable object. Delivery holds it while it walks the addresses, whatever
+ * happens to the DNS cache meanwhile. */
 #ifndef DNS_MX_RESULT_H
 #define DNS_MX_RESULT_H
 
@@ -19,7 +19,8 @@ enum mx_class {
 };
 
 struct mx_host {
-    struct bytes name; /* lower case, as the MX record has it (for SNI, policy, events); of a literal "[192.0.2.1]" */
+    struct bytes name; /* lower case, as the MX record has it (for SNI, policy, events); of a literal "[192.0.2.1]",
+                        * "[ipv6:2001:db8::1]" */
     uint16_t preference;
     bool authentic;                     /* its addresses were DNSSEC-validated */
     unsigned address_count;             /* 1..MX_HOST_ADDRESSES_MAX */

@@ -1,8 +1,9 @@
 #include "dns/mx_site.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <xxhash.h>
+
+#include "dns/answer.h"
 
 #define MARK_BYTES 17 /* '#' and a 64-bit hash in hex */
 
@@ -15,36 +16,24 @@ static int compare(const void *left, const void *right)
     return order != 0 ? order : (a->length > b->length) - (a->length < b->length);
 }
 
-/* Goes on with the text whatever its length: what does not fit is only hashed. */
-static void add(XXH3_state_t *hash, char *out, size_t *length, struct bytes text)
-{
-    XXH3_64bits_update(hash, text.data, text.length);
-    for (size_t i = 0; i < text.length; i++, ++*length) {
-        if (*length < MX_SITE_BYTES) {
-            out[*length] = text.data[i];
-        }
-    }
-}
-
 size_t mx_site_key(struct bytes *names, unsigned count, char out[MX_SITE_BYTES])
 {
-    XXH3_state_t hash;
-    size_t length = 0;
-    XXH3_64bits_reset(&hash);
+    char text[ANSWER_RECORDS_MAX * (ANSWER_NAME_BYTES + 1)];
+    struct buffer key = buffer_of(text, sizeof text);
+    CHECK(count <= ANSWER_RECORDS_MAX);
     qsort(names, count, sizeof *names, compare);
     for (unsigned i = 0; i < count; i++) {
-        if (i > 0 && bytes_equal(names[i], names[i - 1])) {
-            continue;
+        if (i == 0 || !bytes_equal(names[i], names[i - 1])) {
+            CHECK((i == 0 || buffer_append_string(&key, ",")) && buffer_append(&key, names[i]));
         }
-        if (length != 0) {
-            add(&hash, out, &length, BYTES(","));
-        }
-        add(&hash, out, &length, names[i]);
     }
-    if (length <= MX_SITE_BYTES) {
-        return length;
+    if (key.length <= MX_SITE_BYTES) {
+        memcpy(out, key.data, key.length);
+        return key.length;
     }
+    memcpy(out, key.data, MX_SITE_BYTES - MARK_BYTES);
     struct buffer mark = buffer_of(out + MX_SITE_BYTES - MARK_BYTES, MARK_BYTES);
-    CHECK(buffer_append_format(&mark, "#%016llx", (unsigned long long)XXH3_64bits_digest(&hash)));
+    unsigned long long hash = XXH3_64bits(key.data, key.length);
+    CHECK(buffer_append_format(&mark, "#%016llx", hash));
     return MX_SITE_BYTES;
 }

@@ -8,9 +8,9 @@
 
 #define MX_SITE_BYTES 255
 
-/* Joins the names (lower case), sorted and each once, with commas: "mx1.example.net,mx2.example.net". The order of `names`
- * changes. A key beyond MX_SITE_BYTES is cut and ends in '#' and 16 hex digits of a hash over the whole. Returns its
- * length. */
+/* Joins the names (lower case), sorted and each once, with commas: "mx1.example.net,mx2.example.net". The order of
+ * `names` changes. A key beyond MX_SITE_BYTES is cut and ends in '#' and 16 hex digits of a hash over the whole.
+ * Returns its length. */
 size_t mx_site_key(struct bytes *names, unsigned count, char out[MX_SITE_BYTES]);
 
 #endif

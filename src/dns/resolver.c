@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "dns/cache.h"
 #include "dns/channel.h"
+#include "dns/question.h"
 
 /* One question that somebody asked, from cache_add to cache_store. */
 struct question {
@@ -102,9 +103,9 @@ static uint16_t random_id(void)
 static void question_send(struct question *question)
 {
     struct resolver *resolver = question->resolver;
-    unsigned char packet[ANSWER_QUERY_BYTES];
+    unsigned char packet[QUESTION_BYTES];
     const struct cache_entry *entry = question->entry;
-    size_t length = answer_query(cache_entry_name(entry), cache_entry_type(entry), random_id(), packet);
+    size_t length = question_write(cache_entry_name(entry), cache_entry_type(entry), random_id(), packet);
     resolver->in_flight++;
     if (resolver->shard->metrics != NULL) {
         metric_add(&resolver->shard->metrics->dns_queries, 1);
@@ -197,7 +198,7 @@ const struct answer *resolver_ask(struct resolver *resolver, struct resolver_ask
     static const struct answer no_name = {.status = ANSWER_NO_DOMAIN, .expires_ms = UINT64_MAX};
     static const struct answer full = {.status = ANSWER_TEMPORARY, .cause = "too many DNS questions"};
     CHECK(list_empty(&ask->node) && !resolver->closing);
-    if (!answer_name_valid(name)) {
+    if (!question_name_valid(name)) {
         return &no_name;
     }
     struct cache_entry *entry = cache_find(resolver->cache, name, type, resolver->shard->now_ms);

@@ -30,8 +30,9 @@ struct resolver;
 int resolver_new(struct shard *shard, const struct resolver_settings *settings, struct resolver **ret_resolver,
                  char *reason, size_t reason_size);
 
-/* Drops every question and closes the sockets; askers must have cancelled. The sockets' last polls take a turn or two of
- * the ring: `closed` runs when all are joined and the memory is gone, maybe before this returns. Not from inside a `done`. */
+/* Drops every question and closes the sockets; askers must have cancelled. The sockets' last polls take a turn or two
+ * of the ring: `closed` runs when all are joined and the memory is gone, maybe before this returns. Not from inside a
+ * `done`. */
 void resolver_close(struct resolver *resolver, void (*closed)(void *context), void *context);
 
 struct shard *resolver_shard(const struct resolver *resolver);
@@ -47,8 +48,8 @@ struct resolver_ask {
 void resolver_ask_init(struct resolver_ask *ask, void (*done)(struct resolver_ask *ask, const struct answer *answer));
 
 /* Asks for the records of `name`. When the cache knows, the answer is returned at once, `done` will not run, and the
- * answer is valid until the next resolver_ask of this shard. Otherwise NULL, and `done` runs later. The same question of
- * several askers goes out once. What is no valid name has no domain, at once. */
+ * answer is valid until the next resolver_ask of this shard. Otherwise NULL, and `done` runs later. The same question
+ * of several askers goes out once. What is no valid name has no domain, at once. */
 const struct answer *resolver_ask(struct resolver *resolver, struct resolver_ask *ask, struct bytes name,
                                   enum answer_type type);
 
