@@ -144,6 +144,7 @@ static void test_a_line_stays_one_line_and_bounded(void **state)
     size_t length = strlen(line);
     assert_in_range(length, 4000, 4096);
     assert_ptr_equal(strchr(line, '\n'), line + length - 1);
+    assert_int_equal(line[length - 2], 'b');
     assert_non_null(strstr(line, "bbb\" v=bbb"));
 }
 

@@ -88,6 +88,32 @@ static size_t make_message(uint64_t n, unsigned char *out, enum mail_kind *ret_k
     return length;
 }
 
+/* The consumer frees just a little at a time, so that the ring is full, at every offset of its end. */
+static void test_a_full_ring_overwrites_nothing(void **state)
+{
+    (void)state;
+    struct mailbox *mailbox = mailbox_new();
+    unsigned char payload[LIMIT_MAIL_BYTES];
+    enum mail_kind kind;
+    enum mail_kind expected_kind;
+    size_t length;
+    uint64_t sent = 0;
+    for (uint64_t received = 0; received < 30000; received++) {
+        length = make_message(sent, payload, &kind);
+        while (mailbox_put(mailbox, kind, payload, length)) {
+            length = make_message(++sent, payload, &kind);
+        }
+        mailbox_publish(mailbox);
+        const void *taken = mailbox_next(mailbox, &kind, &length);
+        assert_non_null(taken);
+        assert_int_equal(length, make_message(received, payload, &expected_kind));
+        assert_int_equal(kind, expected_kind);
+        assert_memory_equal(taken, payload, length);
+        mailbox_release(mailbox);
+    }
+    mailbox_delete(mailbox);
+}
+
 #define MESSAGES 100000
 
 static void *produce(void *argument)
@@ -207,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_is_seen_before_publish),
         cmocka_unit_test(test_fills_up_and_empties),
+        cmocka_unit_test(test_a_full_ring_overwrites_nothing),
         cmocka_unit_test(test_order_and_content_between_two_threads),
         cmocka_unit_test(test_no_wake_is_lost),
     };
