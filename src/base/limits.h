@@ -24,14 +24,14 @@
 #define LIMIT_CLIENT_REPLY_BYTES 512       /* stored text of a remote reply */
 #define LIMIT_CLIENT_REPLY_LINE_BYTES 4096 /* a longer line ends the connection */
 #define LIMIT_CLIENT_REPLY_LINES 200
-#define LIMIT_CLIENT_COMMAND_BYTES 512     /* the longest command we say: MAIL FROM with every parameter */
+#define LIMIT_CLIENT_COMMAND_BYTES 512 /* the longest command we say: MAIL FROM with every parameter */
 
 /* Rings and shards */
 #define LIMIT_SHARDS 64
 #define LIMIT_RING_ENTRIES 4096
-#define LIMIT_RECEIVE_BUFFERS 2048     /* provided buffers per shard, a power of two */
+#define LIMIT_RECEIVE_BUFFERS 2048 /* provided buffers per shard, a power of two */
 #define LIMIT_RECEIVE_BUFFER_BYTES 8192
-#define LIMIT_MAIL_BYTES 960           /* largest mailbox message */
+#define LIMIT_MAIL_BYTES 960 /* largest mailbox message */
 
 /* Spool */
 #define LIMIT_RECORD_ALIGN 64
