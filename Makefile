@@ -39,7 +39,6 @@ OPTIMISE_san := -O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-reco
 # gcc's thread sanitizer does not follow fences; here they order only the sleep flag of a mailbox, never data.
 OPTIMISE_san += $(if $(findstring gcc,$(CC)),$(if $(filter thread,$(SAN)),-Wno-tsan))
 OPTIMISE := $(OPTIMISE_$(if $(SAN),san,$(VARIANT)))
-VERSION := $(shell cat include/ringpost/VERSION 2>/dev/null)
 
 PACKAGES := liburing libcares libmicrohttpd jansson libconfig libidn2 libxxhash libpcre2-8 libseccomp
 PACKAGES += $(if $(SAN),,jemalloc) $(if $(filter system,$(WOLFSSL)),wolfssl)
