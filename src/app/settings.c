@@ -85,8 +85,7 @@ static void complete_route(struct settings *settings, unsigned i)
     const struct settings_delivery *delivery = &settings->delivery;
     char host[LIMIT_DOMAIN_BYTES + 1];
     unsigned port = 0;
-    if (route->domain == NULL ||
-        !settings_check_split_hop(route->next_hop, &route->hop, host, sizeof host, &port)) {
+    if (route->domain == NULL || !settings_check_split_hop(route->next_hop, &route->hop, host, sizeof host, &port)) {
         route->domain = route->domain != NULL ? route->domain : "";
         return; /* reported already */
     }
@@ -104,8 +103,8 @@ static void complete_route(struct settings *settings, unsigned i)
     }
     route->domain = domain;
     route->host = config_copy(settings->config, bytes_of_string(host));
-    route->connections_max =
-        route->connections_max != 0 ? route->connections_max : delivery->connections_per_destination_max;
+    route->connections_max = route->connections_max != 0 ? route->connections_max
+                                                         : delivery->connections_per_destination_max;
     route->messages_per_connection_max = route->messages_per_connection_max != 0
                                              ? route->messages_per_connection_max
                                              : delivery->messages_per_connection_max;
@@ -199,12 +198,12 @@ static void complete_retry(struct settings *settings)
         return;
     }
     retry->schedule_ms = config_allocate(settings->config, SETTINGS_RETRIES_MAX * sizeof *retry->schedule_ms);
-    while (retry->schedule_ms_count < SETTINGS_RETRIES_MAX && wait_ms < (double)retry->max_ms) {
-        retry->schedule_ms[retry->schedule_ms_count++] = (uint64_t)wait_ms;
-        wait_ms = retry->factor > 1 ? wait_ms * retry->factor : (double)retry->max_ms;
-    }
-    if (retry->schedule_ms_count < SETTINGS_RETRIES_MAX) {
-        retry->schedule_ms[retry->schedule_ms_count++] = retry->factor > 1 ? retry->max_ms : retry->initial_ms;
+    bool grows = true;
+    while (grows && retry->schedule_ms_count < SETTINGS_RETRIES_MAX) {
+        grows = wait_ms < (double)retry->max_ms && retry->factor > 1;
+        retry->schedule_ms[retry->schedule_ms_count++] = wait_ms < (double)retry->max_ms ? (uint64_t)wait_ms
+                                                                                         : retry->max_ms;
+        wait_ms *= retry->factor;
     }
 }
 

@@ -1,8 +1,9 @@
-/* Everything an operator can choose, as plain data: read once from the configuration file, checked, never changed after.
+/* Everything an operator can choose, as plain data: read once from the configuration file, checked, never changed
+ * after.
  *
  * A reload makes a second one and compares (settings_diff). Units: `_ms` milliseconds, `_bytes` bytes, the rest counts.
- * Strings and lists belong to the settings and live until settings_free. What each key means to an operator, and why its
- * default is what it is, stands in deploy/ringpost.conf; the table of keys is settings_keys.c.
+ * Strings and lists belong to the settings and live until settings_free. What each key means to an operator, and why
+ * its default is what it is, stands in deploy/ringpost.conf; the table of keys is settings_keys.c.
  */
 #ifndef APP_SETTINGS_H
 #define APP_SETTINGS_H
@@ -19,8 +20,8 @@
 #define SETTINGS_ROUTES_MAX 100000
 #define SETTINGS_RETRIES_MAX 64 /* steps of the retry schedule */
 
-/* With `inbound` and `delivery` 0 there are `count` shards with both roles; else shards [0, inbound) have listeners, spool
- * and the rest, [inbound, inbound + delivery), only deliver. After loading none of this is "auto". */
+/* With `inbound` and `delivery` 0 there are `count` shards with both roles; else shards [0, inbound) have listeners,
+ * spool and the rest, [inbound, inbound + delivery), only deliver. After loading none of this is "auto". */
 struct settings_shards {
     unsigned count; /* the number of shards in all */
     unsigned inbound;

@@ -1,7 +1,5 @@
 #include "app/settings_check.h"
 
-#include <ctype.h>
-
 /* --- single values ------------------------------------------------------------------------------------------------ */
 
 bool settings_check_path(const char *text)
@@ -47,8 +45,8 @@ static bool split_port(const char *text, struct bytes *ret_host, unsigned *ret_p
     if (bracket && *rest++ != ']') {
         return false;
     }
-    if (*rest != '\0' && (*rest != ':' || !bytes_parse_number(bytes_of_string(rest + 1), &port) || port == 0 ||
-                          port > 65535)) {
+    if (*rest != '\0' &&
+        (*rest != ':' || !bytes_parse_number(bytes_of_string(rest + 1), &port) || port == 0 || port > 65535)) {
         return false;
     }
     *ret_host = bytes_of(host, length);
@@ -79,9 +77,9 @@ bool settings_check_split_hop(const char *text, enum settings_next_hop *ret_hop,
     if (mx) {
         return text[2] == '\0' || config_value_hostname(ret_host);
     }
-    return config_value_hostname(ret_host) || (strchr(ret_host, '[') == NULL &&
-                                               config_value_endpoint(ret_host, 0, &endpoint) &&
-                                               config_value_port(&endpoint) == 0);
+    return config_value_hostname(ret_host) ||
+           (strchr(ret_host, '[') == NULL && config_value_endpoint(ret_host, 0, &endpoint) &&
+            config_value_port(&endpoint) == 0);
 }
 
 bool settings_check_next_hop(const char *text)
@@ -100,9 +98,9 @@ static void check_shards(const struct settings *settings)
     if ((shards->inbound == 0) != (shards->delivery == 0)) {
         config_error(settings->config, "shards", "shards.%s is 0, expected inbound and delivery both or neither",
                      shards->inbound == 0 ? "inbound" : "delivery");
-    } else if (shards->inbound != 0 && config_present(settings->config, "shards.count") && shards->count != 0) {
-        config_error(settings->config, "shards.count", "shards.count is given beside inbound and delivery, "
-                                                       "expected either of the two ways");
+    } else if (shards->inbound != 0 && shards->count != 0 && shards->count != shards->inbound + shards->delivery) {
+        config_error(settings->config, "shards.count", "shards.count is %u, expected inbound and delivery together: %u",
+                     shards->count, shards->inbound + shards->delivery);
     } else if (shards->inbound + shards->delivery > LIMIT_SHARDS) {
         config_error(settings->config, "shards", "shards.inbound and delivery make %u, expected at most %d",
                      shards->inbound + shards->delivery, LIMIT_SHARDS);
@@ -166,7 +164,7 @@ static void check_listener(const struct settings *settings, unsigned i)
 
 static void check_listeners(const struct settings *settings)
 {
-    if (settings->listeners_count == 0) {
+    if (settings->listeners_count == 0 && settings->listeners != NULL) { /* else reported as no list */
         config_error(settings->config, "listeners", "listeners is empty, expected at least one listener");
     }
     for (unsigned i = 0; i < settings->listeners_count; i++) {

@@ -7,10 +7,10 @@
 #include "app/settings.h"
 #include "core/config_value.h"
 
-bool settings_check_path(const char *text);     /* absolute, no ".." */
-bool settings_check_name(const char *text);     /* fit for a metric's label and a log line */
-bool settings_check_address(const char *text);  /* an IP address, with or without port */
-bool settings_check_pattern(const char *text);  /* a route's domain */
+bool settings_check_path(const char *text);    /* absolute, no ".." */
+bool settings_check_name(const char *text);    /* fit for a metric's label and a log line */
+bool settings_check_address(const char *text); /* an IP address, with or without port */
+bool settings_check_pattern(const char *text); /* a route's domain */
 bool settings_check_next_hop(const char *text);
 bool settings_check_mailbox(const char *text);
 

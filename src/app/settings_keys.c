@@ -8,9 +8,9 @@
 #define MANY(group, field) AT(group, field), .count_offset = offsetof(struct group, field##_count)
 #define RANGE(low, high) .minimum = (low), .maximum = (high)
 #define DEFAULT(text) .standard = (text)
-#define END                                                                                                            \
-    {                                                                                                                  \
-        .name = NULL                                                                                                   \
+#define END          \
+    {                \
+        .name = NULL \
     }
 
 #define SECOND 1000ull
@@ -32,7 +32,8 @@ static const char *const events[] = {"reception", "delivery", "deferral", "bounc
 
 static_assert(LOG_ERROR == 0 && LOG_DEBUG == 3, "`levels` is in the order of enum log_level");
 static_assert(sizeof events / sizeof *events == SETTINGS_EVENTS + 1, "`events` is in the order of enum settings_event");
-static_assert(SETTINGS_SYNC == 0 && SETTINGS_RELAXED == 1, "`durabilities` is in the order of enum settings_durability");
+static_assert(SETTINGS_SYNC == 0 && SETTINGS_RELAXED == 1,
+              "`durabilities` is in the order of enum settings_durability");
 
 static const struct config_key shards_keys[] = {
     {"count", CONFIG_COUNT, CONFIG_RESTART | CONFIG_AUTO, AT(settings_shards, count), RANGE(1, LIMIT_SHARDS),
@@ -58,8 +59,7 @@ static const struct config_key spool_keys[] = {
 };
 
 static const struct config_key listener_timeouts_keys[] = {
-    {"command", CONFIG_DURATION, 0, AT(settings_listener_timeouts, command_ms), RANGE(SECOND, HOUR),
-     DEFAULT("\"5m\"")},
+    {"command", CONFIG_DURATION, 0, AT(settings_listener_timeouts, command_ms), RANGE(SECOND, HOUR), DEFAULT("\"5m\"")},
     {"data_block", CONFIG_DURATION, 0, AT(settings_listener_timeouts, data_block_ms), RANGE(SECOND, HOUR),
      DEFAULT("\"3m\"")},
     {"message", CONFIG_DURATION, 0, AT(settings_listener_timeouts, message_ms), RANGE(SECOND, DAY), DEFAULT("\"1h\"")},
@@ -218,8 +218,8 @@ const struct config_key settings_keys[] = {
     {"hostname", CONFIG_TEXT, 0, AT(settings, hostname), RANGE(0, LIMIT_DOMAIN_BYTES), DEFAULT("\"\""), HOSTNAME},
     {"shards", CONFIG_GROUP, 0, AT(settings, shards), .keys = shards_keys},
     {"spool", CONFIG_GROUP, 0, AT(settings, spool), .keys = spool_keys},
-    {"listeners", CONFIG_LIST, CONFIG_RESTART, MANY(settings, listeners),
-     .item_size = sizeof(struct settings_listener), .items_max = SETTINGS_LISTENERS_MAX, .keys = listener_keys},
+    {"listeners", CONFIG_LIST, CONFIG_RESTART, MANY(settings, listeners), .item_size = sizeof(struct settings_listener),
+     .items_max = SETTINGS_LISTENERS_MAX, .keys = listener_keys},
     {"limits", CONFIG_GROUP, 0, AT(settings, limits), .keys = limits_keys},
     {"routes", CONFIG_LIST, 0, MANY(settings, routes), .item_size = sizeof(struct settings_route),
      .items_max = SETTINGS_ROUTES_MAX, .keys = route_keys},

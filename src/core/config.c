@@ -128,7 +128,8 @@ struct config *config_open(const char *path, config_report *report, void *contex
     config->path = config_copy(config, bytes_of_string(path));
     const char *slash = strrchr(path, '/');
     if (slash != NULL) { /* @include is relative to the file that says it */
-        config_set_include_dir(&config->document, config_copy(config, bytes_of(path, (size_t)(slash - path) + 1)));
+        size_t length = slash == path ? 1 : (size_t)(slash - path);
+        config_set_include_dir(&config->document, config_copy(config, bytes_of(path, length)));
     }
     if (!readable(config) || !parse(config)) {
         config_close(config);
@@ -159,7 +160,8 @@ void config_fill(struct config *config, const struct config_key *keys, void *tar
     config_read_group(config, config_root_setting(&config->document), keys, target);
 }
 
-/* Walks a path of names and [indexes]. Returns the setting, or NULL and in *ret_around the innermost one that exists. */
+/* Walks a path of names and [indexes]. Returns the setting, or NULL and in *ret_around the innermost one that exists.
+ */
 static const config_setting_t *find(const struct config *config, const char *path, const config_setting_t **ret_around)
 {
     const config_setting_t *at = config_root_setting(&config->document);

@@ -1,8 +1,8 @@
 /* The configuration file: reading it against tables, so that a key exists in exactly one line of the source.
  *
  * A table row says a key's name, type, range and default, and where its value goes in a plain struct. Reading a file,
- * filling in defaults, refusing unknown keys, printing the effective configuration and finding what a reload changed all
- * walk the same rows; nothing about a key can be forgotten in one of them. The file's syntax is libconfig's.
+ * filling in defaults, refusing unknown keys, printing the effective configuration and finding what a reload changed
+ * all walk the same rows; nothing about a key can be forgotten in one of them. The file's syntax is libconfig's.
  *
  * Every error is one line, `file:line: what is wrong, expected what`; all errors of a file are reported, not the first.
  */
@@ -29,8 +29,8 @@ struct config_network {
     unsigned prefix_bits;
 };
 
-/* What a key's value is, and the C type of its field. Lists take a second field, `unsigned`, for their length; a list of
- * values may be written ( ... ), [ ... ] or, with one value, without either. */
+/* What a key's value is, and the C type of its field. Lists take a second field, `unsigned`, for their length; a list
+ * of values may be written ( ... ), [ ... ] or, with one value, without either. */
 enum config_type {
     CONFIG_BOOL,      /* bool */
     CONFIG_COUNT,     /* unsigned */
@@ -57,14 +57,14 @@ struct config_key {
     const char *name;
     enum config_type type;
     unsigned flags;
-    size_t offset; /* of the field in the group's struct, */
-    size_t size;   /* and the field's size, to catch a row that names the wrong type */
-    size_t count_offset;      /* lists: of the length */
-    size_t item_size;         /* CONFIG_LIST */
-    unsigned items_max;       /* lists */
-    uint64_t minimum;         /* in the field's unit; lists of values: of each value */
+    size_t offset;       /* of the field in the group's struct, */
+    size_t size;         /* and the field's size, to catch a row that names the wrong type */
+    size_t count_offset; /* lists: of the length */
+    size_t item_size;    /* CONFIG_LIST */
+    unsigned items_max;  /* lists */
+    uint64_t minimum;    /* in the field's unit; lists of values: of each value */
     uint64_t maximum;
-    const char *standard;     /* the default, written as in the file; NULL: required (groups, lists: not used) */
+    const char *standard;            /* the default, written as in the file; NULL: required (groups, lists: not used) */
     const char *const *choices;      /* NULL-terminated */
     const struct config_key *keys;   /* ends with a row without name */
     bool (*valid)(const char *text); /* CONFIG_TEXT: further demands, or NULL */

@@ -129,8 +129,7 @@ static const char *item_named(const struct config_key *list, struct items items,
 static void compare_groups(struct comparison *comparison, const struct config_key *keys, const char *old,
                            const char *new);
 
-static void compare_lists(struct comparison *comparison, const struct config_key *key, const char *old,
-                          const char *new)
+static void compare_lists(struct comparison *comparison, const struct config_key *key, const char *old, const char *new)
 {
     struct items before = items_of(key, old);
     struct items after = items_of(key, new);

@@ -71,7 +71,10 @@ static void put_expected(struct buffer *out, const struct config_key *key)
     case CONFIG_CHOICE:
     case CONFIG_CHOICES:
         for (unsigned i = 0; key->choices[i] != NULL; i++) {
-            buffer_append_format(out, i == 0 ? "\"%s\"" : key->choices[i + 1] == NULL ? " or \"%s\"" : ", \"%s\"",
+            buffer_append_format(out,
+                                 i == 0                        ? "\"%s\""
+                                 : key->choices[i + 1] == NULL ? " or \"%s\""
+                                                               : ", \"%s\"",
                                  key->choices[i]);
         }
         break;
@@ -384,8 +387,8 @@ static void refuse_unknown(struct reader *reader, const config_setting_t *settin
         buffer_append_format(&expected, key == keys ? "%s" : ", %s", key->name);
     }
     size_t before = enter(reader, name, 0);
-    complain(reader, setting, "%.*s is not a known key, expected %s%.*s", (int)reader->place.length,
-             reader->place.data, close != NULL ? "" : "one of ", close != NULL ? (int)strlen(close) : (int)expected.length,
+    complain(reader, setting, "%.*s is not a known key, expected %s%.*s", (int)reader->place.length, reader->place.data,
+             close != NULL ? "" : "one of ", close != NULL ? (int)strlen(close) : (int)expected.length,
              close != NULL ? close : expected.data);
     reader->place.length = before;
 }
