@@ -42,14 +42,22 @@ char *config_copy(struct config *config, struct bytes text)
     return copy;
 }
 
+/* `file` is an included one, or NULL; libconfig has its name as written or already completed, depending on its version.
+ */
 static void report_line(struct config *config, const char *file, unsigned line, const char *message)
 {
     char text[1024];
-    if (line == 0) {
-        snprintf(text, sizeof text, "%s: %s", file, message);
-    } else {
-        snprintf(text, sizeof text, "%s:%u: %s", file, line, message);
+    char number[16] = "";
+    const char *slash = strrchr(config->path, '/');
+    int directory = slash == NULL ? 0 : (int)(slash - config->path) + 1;
+    if (file == NULL || file[0] == '/' || strncmp(file, config->path, (size_t)directory) == 0) {
+        directory = 0;
     }
+    if (line != 0) {
+        snprintf(number, sizeof number, ":%u", line);
+    }
+    snprintf(text, sizeof text, "%.*s%s%s: %s", directory, config->path, file != NULL ? file : config->path, number,
+             message);
     config->errors++;
     config->report(config->context, text);
 }
@@ -60,7 +68,7 @@ void config_read_error(struct config *config, const struct config_setting_t *at,
     vsnprintf(message, sizeof message, format, arguments);
     const char *file = config_setting_source_file(at);
     unsigned line = config_setting_source_line(at);
-    report_line(config, file != NULL ? file : config->path, line != 0 ? line : 1, message);
+    report_line(config, file, line != 0 ? line : 1, message);
 }
 
 /* What libconfig's parser says, completed by what it wants. */
@@ -77,7 +85,6 @@ static void report_syntax(struct config *config)
     };
     const char *found = config_error_text(&config->document);
     const char *expected = "the configuration file's syntax";
-    const char *file = config_error_file(&config->document);
     char message[512];
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         if (strcmp(found, table[i].found) == 0) {
@@ -85,7 +92,7 @@ static void report_syntax(struct config *config)
         }
     }
     snprintf(message, sizeof message, "%s, expected %s", found, expected);
-    report_line(config, file != NULL ? file : config->path, (unsigned)config_error_line(&config->document), message);
+    report_line(config, config_error_file(&config->document), (unsigned)config_error_line(&config->document), message);
 }
 
 /* The parser ends the program when a read fails half-way, as it does on a directory: look before. */
@@ -96,7 +103,7 @@ static bool readable(struct config *config)
     int error = stat(config->path, &status) != 0 ? errno : S_ISDIR(status.st_mode) ? EISDIR : 0;
     if (error != 0) {
         snprintf(message, sizeof message, "cannot be read: %s, expected a configuration file", strerror(error));
-        report_line(config, config->path, 0, message);
+        report_line(config, NULL, 0, message);
     }
     return error == 0;
 }
@@ -107,7 +114,7 @@ static bool parse(struct config *config)
     if (file == NULL) {
         char message[256];
         snprintf(message, sizeof message, "cannot be read: %s, expected a configuration file", strerror(errno));
-        report_line(config, config->path, 0, message);
+        report_line(config, NULL, 0, message);
         return false;
     }
     bool parsed = config_read(&config->document, file) == CONFIG_TRUE;
