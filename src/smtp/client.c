@@ -1,27 +1,28 @@
 /* The sending side of SMTP.
  *
  * One round trip per message. A group of pipelined commands must end with DATA, because the body may only follow a 354.
- * But the body itself may begin a group (RFC 2920 3.1), so on a warm connection everything after a 354 goes out at once:
+ * But the body itself may begin a group (RFC 2920 3.1), so on a warm connection everything after a 354 goes out at
+ * once:
  *
  *     us:   | body A, dot A, MAIL B, RCPT B, RCPT B, DATA B |         | body B, dot B, MAIL C, ...
  *     peer: |                                               | 250 A, 250, 250, 550, 354 |
  *
- * Hence up to two transactions exist: `sent` (dot A) and `envelope` (MAIL B ...); a third pointer, `waiting`, holds what
- * was begun before the first one's 354. The replies in flight are matched by counting alone: `expected` is the list of
- * what is owed, as runs, so a hundred RCPTs take two bytes.
+ * Hence up to two transactions exist: `sent` (dot A) and `envelope` (MAIL B ...); a third pointer, `waiting`, holds
+ * what was begun before the first one's 354. The replies in flight are matched by counting alone: `expected` is the
+ * list of what is owed, as runs, so a hundred RCPTs take two bytes.
  *
  * What can go wrong with a group, and what is done:
  *  - MAIL is refused, or every RCPT: the transaction is DONE at once, the replies to the rest of its commands become
- *    orphans. If the orphaned DATA gets a 354 all the same, a lone dot ends it; the peer must not deliver that (RFC 2920
- *    3.2 (4)). If it holds a recipient that it accepted, it might, and we cut the connection instead.
+ *    orphans. If the orphaned DATA gets a 354 all the same, a lone dot ends it; the peer must not deliver that (RFC
+ * 2920 3.2 (4)). If it holds a recipient that it accepted, it might, and we cut the connection instead.
  *  - An envelope that led to no dot stays behind at the peer: RSET goes ahead of the next MAIL, in the same group.
  *  - 421 (or garbage) answers one command. The transaction whose own command it is takes the blame; others are UNSENT.
  *    A 421 to the MAIL of a second transaction is about the connection, whatever it says: UNSENT as well.
  *  - Bytes that come while nothing is owed are no replies: they could only be taken for the answer to what is said
  *    next. So before we say anything into silence, the input must be empty.
  *
- * Waiting for output never stops reading: WANT_OUTPUT is returned only when the input is used up, so two sides that both
- * wait for the other to read cannot happen (RFC 2920 3.1, "deadlock"). */
+ * Waiting for output never stops reading: WANT_OUTPUT is returned only when the input is used up, so two sides that
+ * both wait for the other to read cannot happen (RFC 2920 3.1, "deadlock"). */
 #include "smtp/client.h"
 
 #include "smtp/client_ehlo.h"
@@ -33,23 +34,26 @@ static_assert(LIMIT_CLIENT_COMMAND_BYTES >=
 
 /* --- what an address, or our own name, may contain ---------------------------------------------------------------- */
 
+static bool is_control(char c)
+{
+    return (unsigned char)c < ' ' || c == 0x7f;
+}
+
 /* Nothing that could end the path or the command: no control octets at all; space, '<' and '>' only inside a quoted
  * string. Whether it is an address is for others to say. */
 static bool address_is_safe(struct bytes address)
 {
     bool quoted = false;
     for (size_t i = 0; i < address.length; i++) {
-        unsigned char octet = (unsigned char)address.data[i];
-        if (octet < ' ' || octet == 0x7f) {
+        char c = address.data[i];
+        if (quoted && c == '\\' && i + 1 < address.length) {
+            c = address.data[++i];
+        } else if (c == '"') {
+            quoted = !quoted;
+        } else if (!quoted && (c == ' ' || c == '<' || c == '>')) {
             return false;
         }
-        if (octet == '"') {
-            quoted = !quoted;
-        } else if (quoted && octet == '\\') {
-            if (++i == address.length || address.data[i] < ' ' || address.data[i] == 0x7f) {
-                return false;
-            }
-        } else if (!quoted && (octet == ' ' || octet == '<' || octet == '>')) {
+        if (is_control(c)) {
             return false;
         }
     }
@@ -352,8 +356,8 @@ static enum smtp_client_event on_mail(struct smtp_client *c, bool positive)
     return done(c, transaction, fate_of(c->reply->code), SMTP_CLIENT_PHASE_MAIL);
 }
 
-/* RFC 5321 4.5.3.1.10: too many recipients is 452, from old servers 552. Both codes also mean a full mailbox or disk, so
- * it must not be the first recipient, and a status code, if there is one, has to agree (X.5.3). */
+/* RFC 5321 4.5.3.1.10: too many recipients is 452, from old servers 552. Both codes also mean a full mailbox or disk,
+ * so it must not be the first recipient, and a status code, if there is one, has to agree (X.5.3). */
 static bool too_many_recipients(const struct smtp_client *c)
 {
     const struct smtp_client_status *status = &c->reply->status;
@@ -450,7 +454,8 @@ static enum smtp_client_event on_reply(struct smtp_client *c)
     }
 }
 
-/* Part of the EHLO reply: each line is read by itself and not kept, so that the room for text limits none but the last. */
+/* Part of the EHLO reply: each line is read by itself and not kept, so that the room for text limits none but the last.
+ */
 static void on_line(struct smtp_client *c)
 {
     if (c->expected_count != 0 && smtp_client_pipeline_due(c) == SMTP_CLIENT_DUE_EHLO && c->reply->code / 100 == 2) {
