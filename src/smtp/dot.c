@@ -21,7 +21,8 @@
  *           lf & after_cr are the line ends; lf ^ after_cr is empty exactly when every CR and LF stands in a CRLF.
  *
  * walk() runs only between the two ends of a line ("settled": the last octet was text or CR and the header field's name
- * is decided), and stops in front of a line start with fewer than LOOK_AHEAD octets behind it; step() then takes over. */
+ * is decided), and stops in front of a line that begins behind its blocks or has fewer than LOOK_AHEAD octets behind
+ * its start in this input; step() then takes over. */
 
 enum place { PLACE_TEXT, PLACE_CR, PLACE_LINE_START, PLACE_DOT, PLACE_DOT_CR };
 
@@ -159,7 +160,7 @@ static size_t walk(struct dot *dot, const char *data, size_t i, size_t end, size
         for (uint64_t ends = masks->lf & after_cr; ends != 0; ends &= ends - 1) {
             size_t start = i + (size_t)__builtin_ctzll(ends) + 1;
             end_line(dot, (uint64_t)((int64_t)start - line));
-            if (n - start < LOOK_AHEAD) {
+            if (n - start < LOOK_AHEAD || start == end) {
                 judge(dot, masks, after_cr, start - i);
                 dot->place = PLACE_LINE_START;
                 dot->match = 0;

@@ -2,12 +2,15 @@
 
 #include "base/limits.h"
 
+#define PREFIX_BYTES_MAX 16 /* "250-2.255.255 " and CRLF */
+
 #define ENTRY(code_, class_, subject_, detail_, text_)                                                        \
     {                                                                                                         \
         .code = (code_), .enhanced = {(class_), (subject_), (detail_)}, .text = {(text_), sizeof(text_) - 1 } \
     }
 
-/* The texts are for humans; programs go by the codes. Codes: RFC 5321 4.2.3, RFC 3463, RFC 5248's registry, RFC 7505. */
+/* The texts are for humans; programs go by the codes. Codes: RFC 5321 4.2.3, RFC 3463, RFC 5248's registry, RFC 7505.
+ */
 static const struct reply catalogue[REPLY_COUNT] = {
     [REPLY_OK] = ENTRY(250, 2, 0, 0, "OK"),
     [REPLY_SENDER_OK] = ENTRY(250, 2, 1, 0, "Sender OK"),
@@ -100,8 +103,9 @@ bool reply_append_text(struct buffer *out, const struct reply *reply, struct byt
     for (;;) {
         const char *newline = text.length == 0 ? NULL : memchr(text.data, '\n', text.length);
         size_t length = newline == NULL ? text.length : (size_t)(newline - text.data);
-        /* Two whole lines always fit; a line that might be the one too many becomes the last. */
-        bool last = newline == NULL || out->length - start + 2 * LIMIT_REPLY_LINE_BYTES > REPLY_BYTES_MAX;
+        /* A line behind which the longest one would not fit becomes the last. */
+        size_t behind = out->length - start + PREFIX_BYTES_MAX + length + LIMIT_REPLY_LINE_BYTES;
+        bool last = newline == NULL || behind > REPLY_BYTES_MAX;
         if (!append_line(out, reply, bytes_slice(text, 0, length), last)) {
             out->length = start;
             return false;
