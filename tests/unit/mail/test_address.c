@@ -1,0 +1,253 @@
+#include "mail/address.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static struct bytes text(const char *string)
+{
+    return bytes_of_string(string);
+}
+
+static void assert_bytes(struct bytes got, const char *expected)
+{
+    if (!bytes_equal(got, bytes_of_string(expected))) {
+        fail_msg("got \"%.*s\", expected \"%s\"", (int)got.length, got.data, expected);
+    }
+}
+
+static void test_valid(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *mailbox, *local, *domain;
+        enum address_kind kind;
+    } cases[] = {
+        {"a@b", "a", "b", ADDRESS_DOMAIN},
+        {"a.b+c@d-e.example", "a.b+c", "d-e.example", ADDRESS_DOMAIN},
+        {"\"a@b c\\\"\"@d", "\"a@b c\\\"\"", "d", ADDRESS_DOMAIN},
+        {"\"\"@d", "\"\"", "d", ADDRESS_DOMAIN},
+        {"!#$%&'*+-/=?^_`{|}~@1.2", "!#$%&'*+-/=?^_`{|}~", "1.2", ADDRESS_DOMAIN},
+        {"a@xn--caf-dma.example", "a", "xn--caf-dma.example", ADDRESS_DOMAIN},
+        {"a@[192.0.2.1]", "a", "[192.0.2.1]", ADDRESS_IPV4},
+        {"a@[IPv6:2001:db8::1]", "a", "[IPv6:2001:db8::1]", ADDRESS_IPV6},
+        {"a@[ipV6:::ffff:192.0.2.1]", "a", "[ipV6:::ffff:192.0.2.1]", ADDRESS_IPV6},
+        {"a@[x-400:c=de;o=x]", "a", "[x-400:c=de;o=x]", ADDRESS_TAGGED},
+        {"PostMaster", "PostMaster", "", ADDRESS_POSTMASTER},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct address address;
+        assert_int_equal(address_parse(text(cases[i].mailbox), &address), ADDRESS_OK);
+        assert_bytes(address.mailbox, cases[i].mailbox);
+        assert_bytes(address_local(&address), cases[i].local);
+        assert_bytes(address_domain(&address), cases[i].domain);
+        assert_int_equal(address.kind, cases[i].kind);
+    }
+}
+
+static void test_invalid(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {
+        "",
+        "a",
+        "@",
+        "a@",
+        "@b",
+        ".a@b",
+        "a.@b",
+        "a..b@c",
+        "a b@c",
+        "a@b c",
+        "a@b@c",
+        "a@-b",
+        "a@b-",
+        "a@b-.c",
+        "a@.b",
+        "a@b.",
+        "a@b..c",
+        "a@b_c",
+        "\"a@b",
+        "\"a\"b@c",
+        "a\"b\"@c",
+        "\"a\\\"@b",
+        "\"a\x01\"@b",
+        "\"a\\\x01\"@b",
+        "a\x7f@b",
+        "a\t@b",
+        "a,b@c",
+        "a(b)@c",
+        "a@[1.2.3]",
+        "a@[1.2.3.256]",
+        "a@[1.2.3.4",
+        "a@1.2.3.4]",
+        "a@[]",
+        "a@[IPv6:1.2.3.4]",
+        "a@[IPv6:]",
+        "a@[IPv6:1:2:3:4:5:6:7:8:9]",
+        "a@[tag:]",
+        "a@[:x]",
+        "a@[t-:x]",
+        "a@[t_:x]",
+        "a@[t:[x]",
+        "a@[t:x\\y]",
+        "<a@b>",
+        "a@b>",
+        "abuse",
+        "\"postmaster\"",
+        "postmaster@",
+        "a@[ 1.2.3.4]",
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct address address;
+        if (address_parse(text(cases[i]), &address) != ADDRESS_SYNTAX) {
+            fail_msg("\"%s\" passed", cases[i]);
+        }
+    }
+}
+
+/* One octet of each value in a local part, bare and quoted, and in a domain. */
+static void test_every_octet(void **state)
+{
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        char bare[] = "axa@b.c", quoted[] = "\"axa\"@b", domain[] = "a@bxb.c";
+        bare[1] = quoted[2] = domain[3] = (char)c;
+        bool letter_digit = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        bool atext = letter_digit || (c != 0 && strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
+        bool bare_good = atext || c == '.';
+        bool quoted_good = c >= 32 && c <= 126 && c != '"'; /* a backslash quotes the next octet */
+        bool domain_good = letter_digit || c == '-' || c == '.';
+        enum address_error bad = c > 127 ? ADDRESS_EIGHT_BIT : ADDRESS_SYNTAX;
+        struct address address;
+        assert_int_equal(address_parse(bytes_of(bare, 7), &address), bare_good ? ADDRESS_OK : bad);
+        assert_int_equal(address_parse(bytes_of(quoted, 7), &address), quoted_good ? ADDRESS_OK : bad);
+        assert_int_equal(address_parse(bytes_of(domain, 7), &address), domain_good ? ADDRESS_OK : bad);
+    }
+}
+
+static void test_path(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *mailbox, *rest;
+    } cases[] = {
+        {"<>", "", ""},
+        {"<> SIZE=1", "", " SIZE=1"},
+        {"<a@b>", "a@b", ""},
+        {"<a@b>> x", "a@b", "> x"},
+        {"<\"<>\"@b> x", "\"<>\"@b", " x"},
+        {"<@one,@two.example:a@b>", "a@b", ""},
+        {"<@one:postmaster>", "postmaster", ""},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct bytes rest = text(cases[i].path);
+        struct address address;
+        assert_int_equal(address_parse_path(&rest, &address), ADDRESS_OK);
+        assert_bytes(address.mailbox, cases[i].mailbox);
+        assert_bytes(rest, cases[i].rest);
+    }
+    static const char *const bad[] = {
+        "",
+        "a@b",
+        "<",
+        "<a@b",
+        "<a@b x",
+        " <a@b>",
+        "< a@b>",
+        "<a@b >",
+        "<@one>",
+        "<@one:>",
+        "<@one:a>",
+        "<@:a@b>",
+        "<@one,two:a@b>",
+        "<@one,:a@b>",
+        "<@one,@two a@b>",
+        "<@[1.2.3.4]:a@b>",
+        "<:a@b>",
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct bytes rest = text(bad[i]);
+        struct address address;
+        assert_int_equal(address_parse_path(&rest, &address), ADDRESS_SYNTAX);
+        assert_bytes(rest, bad[i]);
+    }
+}
+
+static enum address_error parse_sized(size_t local, size_t domain)
+{
+    char mailbox[1024];
+    memset(mailbox, 'a', local);
+    mailbox[local] = '@';
+    for (size_t i = 0; i < domain; i++) {
+        mailbox[local + 1 + i] = i % 2 ? '.' : 'b';
+    }
+    if (domain % 2 == 0) {
+        mailbox[local + domain] = 'b';
+    }
+    struct address address;
+    return address_parse(bytes_of(mailbox, local + 1 + domain), &address);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_sized(64, 189), ADDRESS_OK); /* 254 and the brackets are 256 */
+    assert_int_equal(parse_sized(64, 190), ADDRESS_TOO_LONG);
+    assert_int_equal(parse_sized(65, 10), ADDRESS_TOO_LONG);
+    assert_int_equal(parse_sized(1, 252), ADDRESS_OK);
+    assert_int_equal(parse_sized(1, 256), ADDRESS_TOO_LONG);
+    assert_int_equal(parse_sized(700, 20), ADDRESS_TOO_LONG);
+    char name[256];
+    for (size_t i = 0; i < sizeof(name); i++) {
+        name[i] = i % 2 ? '.' : 'a';
+    }
+    assert_true(address_is_domain(bytes_of(name, 255)));
+    name[254] = 'b';
+    name[255] = 'c';
+    assert_false(address_is_domain(bytes_of(name, 256)));
+    memset(name, 'a', sizeof(name));
+    assert_true(address_is_domain(bytes_of(name, 63)));
+    assert_false(address_is_domain(bytes_of(name, 64)));
+}
+
+static void test_literal(void **state)
+{
+    (void)state;
+    enum address_kind kind = ADDRESS_NULL;
+    assert_true(address_is_literal(BYTES("[192.0.2.1]"), &kind));
+    assert_int_equal(kind, ADDRESS_IPV4);
+    assert_true(address_is_literal(BYTES("[IPv6:::1]"), &kind));
+    assert_int_equal(kind, ADDRESS_IPV6);
+    assert_false(address_is_literal(BYTES("192.0.2.1"), &kind));
+    assert_false(address_is_literal(BYTES("[192.0.2.1] "), &kind));
+    assert_false(address_is_literal(BYTES("[192.0.2.1\0]"), &kind));
+    assert_false(address_is_literal(BYTES("[IPv6:::1%eth0]"), &kind));
+    assert_int_equal(kind, ADDRESS_IPV6); /* untouched by failure */
+}
+
+static void test_folded(void **state)
+{
+    (void)state;
+    char space[32];
+    struct buffer out = buffer_of(space, sizeof(space));
+    struct address address;
+    assert_int_equal(address_parse(BYTES("MiXed@Example.ORG"), &address), ADDRESS_OK);
+    assert_true(address_append_folded(&out, &address));
+    assert_bytes(buffer_bytes(&out), "MiXed@example.org");
+    assert_false(address_append_folded(&out, &address));
+    assert_bytes(buffer_bytes(&out), "MiXed@example.org");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_valid),  cmocka_unit_test(test_invalid), cmocka_unit_test(test_every_octet),
+        cmocka_unit_test(test_path),   cmocka_unit_test(test_limits),  cmocka_unit_test(test_literal),
+        cmocka_unit_test(test_folded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

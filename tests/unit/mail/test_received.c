@@ -1,0 +1,106 @@
+#include "mail/received.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "mail/header.h"
+
+static struct received example(void)
+{
+    return (struct received){
+        .helo = BYTES("client.example"),
+        .peer_address = BYTES("192.0.2.1"),
+        .host = BYTES("mx.example"),
+        .protocol = BYTES("ESMTP"),
+        .id = BYTES("4fZk2p"),
+        .recipient = BYTES("user@example.net"),
+        .time_unix_s = 0,
+    };
+}
+
+static void assert_received(const struct received *received, const char *expected)
+{
+    char space[RECEIVED_BYTES_MAX + 1] = {0};
+    struct buffer out = buffer_of(space, RECEIVED_BYTES_MAX);
+    assert_true(received_append(&out, received));
+    assert_int_equal(out.length, strlen(expected));
+    assert_string_equal(space, expected);
+}
+
+static void test_full(void **state)
+{
+    (void)state;
+    struct received received = example();
+    assert_received(&received, "Received: from client.example ([192.0.2.1])\r\n"
+                               "\tby mx.example with ESMTP id 4fZk2p\r\n"
+                               "\tfor <user@example.net>;\r\n"
+                               "\tThu, 01 Jan 1970 00:00:00 +0000\r\n");
+}
+
+static void test_variants(void **state)
+{
+    (void)state;
+    struct received received = example();
+    received.helo = BYTES("[IPv6:2001:db8::2]");
+    received.peer_address = BYTES("2001:db8::1");
+    received.recipient = BYTES("");
+    assert_received(&received, "Received: from [IPv6:2001:db8::2] ([IPv6:2001:db8::1])\r\n"
+                               "\tby mx.example with ESMTP id 4fZk2p;\r\n"
+                               "\tThu, 01 Jan 1970 00:00:00 +0000\r\n");
+    received.peer_address = BYTES("");
+    assert_received(&received, "Received: from [IPv6:2001:db8::2]\r\n"
+                               "\tby mx.example with ESMTP id 4fZk2p;\r\n"
+                               "\tThu, 01 Jan 1970 00:00:00 +0000\r\n");
+}
+
+static void test_longest(void **state)
+{
+    (void)state;
+    char name[256], space[RECEIVED_BYTES_MAX];
+    memset(name, 'a', sizeof(name));
+    struct received received = example();
+    received.helo = received.host = bytes_of(name, 255);
+    received.recipient = bytes_of(name, 254);
+    received.peer_address = BYTES("2001:0db8:0000:0000:0000:0000:255.255.255.255");
+    received.id = bytes_of(name, 64);
+    struct buffer out = buffer_of(space, sizeof(space));
+    assert_true(received_append(&out, &received));
+    struct bytes rest = buffer_bytes(&out);
+    struct header_field field;
+    assert_true(header_next(&rest, &field));
+    assert_int_equal(rest.length, 0); /* one field, folds and all */
+    size_t line = 0;
+    for (size_t i = 0; i < out.length; i++) {
+        line = out.data[i] == '\n' ? 0 : line + 1;
+        assert_true(line <= 998);
+    }
+}
+
+static void test_all_or_nothing(void **state)
+{
+    (void)state;
+    char space[RECEIVED_BYTES_MAX];
+    struct received received = example();
+    struct buffer whole = buffer_of(space, sizeof(space));
+    assert_true(received_append(&whole, &received));
+    for (size_t room = 0; room < whole.length; room++) {
+        struct buffer out = buffer_of(space, room);
+        assert_false(received_append(&out, &received));
+        assert_int_equal(out.length, 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_variants),
+        cmocka_unit_test(test_longest),
+        cmocka_unit_test(test_all_or_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,183 @@
+#include "smtp/dot.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+
+#define LINE_BYTES_MAX 40
+#define STREAM_BYTES_MAX 3000
+
+struct facts {
+    size_t bytes; /* 0 = no end */
+    uint64_t stuffed;
+    uint32_t received;
+    uint8_t seen;
+};
+
+static bool crlf_at(const char *text, size_t i)
+{
+    return text[i] == '\r' && text[i + 1] == '\n';
+}
+
+static void tell_line(const char *line, size_t length, bool *in_header, struct facts *facts)
+{
+    bool stuffed = line[0] == '.';
+    facts->stuffed += stuffed;
+    line += stuffed;
+    length -= stuffed;
+    facts->seen |= length > LINE_BYTES_MAX ? DOT_LONG_LINE : 0;
+    *in_header = *in_header && length != 2;
+    facts->received += *in_header && length >= 9 && bytes_equal_nocase(bytes_of(line, 9), BYTES("received:"));
+}
+
+/* The definition, told line by line over the whole message, without any state that a cut could disturb. */
+static struct facts tell(const char *text, size_t length)
+{
+    struct facts facts = {0};
+    bool in_header = true;
+    size_t line = 0;
+    for (size_t i = 0; i + 1 < length; i++) {
+        if (crlf_at(text, i)) {
+            if (i == line + 1 && text[line] == '.') {
+                facts.bytes = i + 2;
+                break;
+            }
+            tell_line(text + line, i + 2 - line, &in_header, &facts);
+            line = i + 2;
+        }
+    }
+    for (size_t i = 0; i < facts.bytes; i++) {
+        facts.seen |= text[i] == '\0' ? DOT_NUL : 0;
+        facts.seen |= (uint8_t)text[i] > 127 ? DOT_EIGHT_BIT : 0;
+        facts.seen |= text[i] == '\r' && text[i + 1] != '\n' ? DOT_BARE_CR : 0;
+        facts.seen |= text[i] == '\n' && (i == 0 || text[i - 1] != '\r') ? DOT_BARE_LF : 0;
+    }
+    return facts;
+}
+
+/* Scans in pieces of up to piece_max octets, each in a heap block of its own size. */
+static void assert_scan(const char *text, size_t length, size_t piece_max, struct rng *rng)
+{
+    struct facts expected = tell(text, length);
+    struct dot dot;
+    dot_init(&dot, LINE_BYTES_MAX);
+    size_t at = 0;
+    while (at < length && !dot.ended) {
+        size_t piece = piece_max <= 1 ? 1 : 1 + (size_t)rng_below(rng, piece_max);
+        piece = piece < length - at ? piece : length - at;
+        char *block = malloc(piece);
+        memcpy(block, text + at, piece);
+        size_t taken = dot_scan(&dot, bytes_of(block, piece));
+        free(block);
+        assert_true(dot.ended ? taken <= piece : taken == piece);
+        at += taken;
+        assert_int_equal(dot.bytes, at);
+    }
+    assert_int_equal(dot.ended, expected.bytes != 0);
+    if (dot.ended) {
+        assert_int_equal(dot.bytes, expected.bytes);
+        assert_int_equal(dot.stuffed, expected.stuffed);
+        assert_int_equal(dot.received, expected.received);
+        assert_int_equal(dot.seen, expected.seen);
+        assert_int_equal(dot_message_bytes(&dot), expected.bytes - expected.stuffed - 3);
+    }
+}
+
+/* Mostly well formed, with every sort of accident at a rate that leaves some messages clean. */
+static size_t make_stream(struct rng *rng, char *stream)
+{
+    static const struct bytes tokens[] = {
+        {"\r\n", 2},
+        {"\r\n", 2},
+        {"\r\n.", 3},
+        {"\r\n..", 4},
+        {"text", 4},
+        {".", 1},
+        {"\r\nReceived:", 11},
+        {"receiveD: x", 11},
+        {"\r\n\r\n", 4},
+        {"a long run of text that fills a whole line and more", 51},
+        {"\r\n.Received:", 12},
+        {"x", 1},
+    };
+    static const struct bytes accidents[] = {{"\r", 1},   {"\n", 1},      {"\0", 1},
+                                             {"\xff", 1}, {"\r\n.\n", 4}, {"\n.\r\n", 4}};
+    size_t accident_rate = rng_below(rng, 3) == 0 ? 4 : rng_below(rng, 2) == 0 ? 60 : SIZE_MAX;
+    size_t length = 0, goal = (size_t)rng_below(rng, STREAM_BYTES_MAX - 100);
+    while (length < goal) {
+        struct bytes token = rng_below(rng, accident_rate) == 0 ? accidents[rng_below(rng, 6)]
+                                                                : tokens[rng_below(rng, 12)];
+        memcpy(stream + length, token.data, token.length);
+        length += token.length;
+    }
+    memcpy(stream + length, "\r\n.\r\nNOOP\r\n\0\xff\r\n.\r\n", 18);
+    return length + 18;
+}
+
+static void test_like_the_definition(void **state)
+{
+    (void)state;
+    static const size_t piece_max[] = {1, 3, 80, 700, STREAM_BYTES_MAX};
+    char stream[STREAM_BYTES_MAX];
+    struct rng rng;
+    rng_seed(&rng, 11);
+    for (int round = 0; round < 4000; round++) {
+        size_t length = make_stream(&rng, stream);
+        assert_scan(stream, length, piece_max[round % 5], &rng);
+    }
+}
+
+/* Every accident and the end itself at every place of a block, and every cut. */
+static void test_every_place(void **state)
+{
+    (void)state;
+    static const struct bytes things[] = {
+        {"\r", 1},        {"\n", 1},          {"\0", 1},          {"\x80", 1},
+        {"\r\n.\r\n", 5}, {"\n.\r\n", 4},     {"\r\n.\n", 4},     {"\r\n.\r", 4},
+        {"\r.\r\n", 4},   {"\r\n.\r\r\n", 6}, {"\r\n\0.\r\n", 6}, {"\r\nReceived:", 11},
+        {"\r\r\n", 3},    {"\r\n..\r\n", 6},  {"\r\n\r\n", 4},
+    };
+    struct rng rng;
+    rng_seed(&rng, 12);
+    for (size_t t = 0; t < sizeof(things) / sizeof(things[0]); t++) {
+        for (size_t at = 0; at < 150; at++) {
+            char text[300];
+            memset(text, 'x', sizeof(text));
+            for (size_t i = 30; i + 2 < 250; i += 31) {
+                memcpy(text + i, "\r\n", 2);
+            }
+            memcpy(text + at, things[t].data, things[t].length);
+            memcpy(text + 250, "\r\n.\r\n", 5);
+            assert_scan(text, 255 + at % 3, STREAM_BYTES_MAX, &rng);
+            assert_scan(text, 255 + at % 3, 100, &rng);
+            assert_scan(text, 255, 1, &rng);
+        }
+    }
+}
+
+static void test_empty(void **state)
+{
+    (void)state;
+    struct dot dot;
+    dot_init(&dot, LINE_BYTES_MAX);
+    assert_int_equal(dot_scan(&dot, BYTES(".\r\nQUIT\r\n")), 3);
+    assert_true(dot.ended);
+    assert_int_equal(dot_message_bytes(&dot), 0);
+    assert_int_equal(dot.seen, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_like_the_definition),
+        cmocka_unit_test(test_every_place),
+        cmocka_unit_test(test_empty),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
