@@ -38,8 +38,12 @@ static void store(struct smtp_client_reply *reply, char c)
     }
 }
 
-static void take_byte(struct smtp_client_reply *reply, char c)
+/* False when the line grew too long. */
+static bool take_byte(struct smtp_client_reply *reply, char c)
 {
+    if (reply->line_bytes == LIMIT_CLIENT_REPLY_LINE_BYTES - 2) {
+        return false;
+    }
     if (reply->line_bytes < sizeof(reply->head)) {
         reply->head[reply->line_bytes] = c;
     } else {
@@ -50,24 +54,23 @@ static void take_byte(struct smtp_client_reply *reply, char c)
         store(reply, c);
     }
     reply->line_bytes++;
+    return true;
 }
 
-/* False when the line grew too long. A CR is held back until it is known whether a LF follows. */
+/* A CR is held back until it is known whether a LF follows. */
 static bool take_bytes(struct smtp_client_reply *reply, struct bytes span)
 {
-    for (size_t i = 0; i < span.length; i++) {
-        if (reply->line_bytes >= LIMIT_CLIENT_REPLY_LINE_BYTES - 2) {
-            return false;
-        }
+    bool fits = true;
+    for (size_t i = 0; i < span.length && fits; i++) {
         if (reply->carriage_return) {
-            take_byte(reply, '\r');
+            fits = take_byte(reply, '\r');
         }
         reply->carriage_return = span.data[i] == '\r';
         if (!reply->carriage_return) {
-            take_byte(reply, span.data[i]);
+            fits = fits && take_byte(reply, span.data[i]);
         }
     }
-    return true;
+    return fits;
 }
 
 static bool is_digit(char c)
