@@ -10,6 +10,11 @@
 
 #include "base/rng.h"
 
+#define TEXT(literal)                  \
+    {                                  \
+        (literal), sizeof(literal) - 1 \
+    }
+
 #define LINE_BYTES_MAX 40
 #define STREAM_BYTES_MAX 3000
 
@@ -93,21 +98,15 @@ static void assert_scan(const char *text, size_t length, size_t piece_max, struc
 static size_t make_stream(struct rng *rng, char *stream)
 {
     static const struct bytes tokens[] = {
-        {"\r\n", 2},
-        {"\r\n", 2},
-        {"\r\n.", 3},
-        {"\r\n..", 4},
-        {"text", 4},
-        {".", 1},
-        {"\r\nReceived:", 11},
-        {"receiveD: x", 11},
-        {"\r\n\r\n", 4},
-        {"a long run of text that fills a whole line and more", 51},
-        {"\r\n.Received:", 12},
-        {"x", 1},
+        TEXT("\r\n"),           TEXT("\r\n"),
+        TEXT("\r\n."),          TEXT("\r\n.."),
+        TEXT("text"),           TEXT("."),
+        TEXT("\r\nReceived:"),  TEXT("receiveD: x"),
+        TEXT("\r\n\r\n"),       TEXT("a long run of text that fills a whole line and more"),
+        TEXT("\r\n.Received:"), TEXT("x"),
     };
-    static const struct bytes accidents[] = {{"\r", 1},   {"\n", 1},      {"\0", 1},
-                                             {"\xff", 1}, {"\r\n.\n", 4}, {"\n.\r\n", 4}};
+    static const struct bytes accidents[] = {TEXT("\r"),   TEXT("\n"),      TEXT("\0"),
+                                             TEXT("\xff"), TEXT("\r\n.\n"), TEXT("\n.\r\n")};
     size_t accident_rate = rng_below(rng, 3) == 0 ? 4 : rng_below(rng, 2) == 0 ? 60 : SIZE_MAX;
     size_t length = 0, goal = (size_t)rng_below(rng, STREAM_BYTES_MAX - 100);
     while (length < goal) {
@@ -138,10 +137,10 @@ static void test_every_place(void **state)
 {
     (void)state;
     static const struct bytes things[] = {
-        {"\r", 1},        {"\n", 1},          {"\0", 1},          {"\x80", 1},
-        {"\r\n.\r\n", 5}, {"\n.\r\n", 4},     {"\r\n.\n", 4},     {"\r\n.\r", 4},
-        {"\r.\r\n", 4},   {"\r\n.\r\r\n", 6}, {"\r\n\0.\r\n", 6}, {"\r\nReceived:", 11},
-        {"\r\r\n", 3},    {"\r\n..\r\n", 6},  {"\r\n\r\n", 4},
+        TEXT("\r"),        TEXT("\n"),          TEXT("\0"),          TEXT("\x80"),
+        TEXT("\r\n.\r\n"), TEXT("\n.\r\n"),     TEXT("\r\n.\n"),     TEXT("\r\n.\r"),
+        TEXT("\r.\r\n"),   TEXT("\r\n.\r\r\n"), TEXT("\r\n\0.\r\n"), TEXT("\r\nReceived:"),
+        TEXT("\r\r\n"),    TEXT("\r\n..\r\n"),  TEXT("\r\n\r\n"),
     };
     struct rng rng;
     rng_seed(&rng, 12);
