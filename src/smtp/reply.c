@@ -4,13 +4,12 @@
 
 #define PREFIX_BYTES_MAX 16 /* "250-2.255.255 " and CRLF */
 
-#define ENTRY(code_, class_, subject_, detail_, text_)                                                        \
-    {                                                                                                         \
-        .code = (code_), .enhanced = {(class_), (subject_), (detail_)}, .text = {(text_), sizeof(text_) - 1 } \
+#define ENTRY(code_, class_, subject_, detail_, text_)                                       \
+    {                                                                                        \
+        .code = (code_), .enhanced = {(class_), (subject_), (detail_)}, .text = BYTES(text_) \
     }
 
-/* The texts are for humans; programs go by the codes. Codes: RFC 5321 4.2.3, RFC 3463, RFC 5248's registry, RFC 7505.
- */
+/* The texts are for humans; programs go by the codes, which are of RFC 5321 4.2.3, RFC 7505 and RFC 5248's registry. */
 static const struct reply catalogue[REPLY_COUNT] = {
     [REPLY_OK] = ENTRY(250, 2, 0, 0, "OK"),
     [REPLY_SENDER_OK] = ENTRY(250, 2, 1, 0, "Sender OK"),

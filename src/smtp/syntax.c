@@ -4,19 +4,19 @@ static const struct {
     struct bytes name;
     enum syntax_verb verb;
 } verbs[] = {
-    {{"MAIL", 4}, SYNTAX_MAIL},       {{"RCPT", 4}, SYNTAX_RCPT},    {{"DATA", 4}, SYNTAX_DATA},
-    {{"EHLO", 4}, SYNTAX_EHLO},       {{"HELO", 4}, SYNTAX_HELO},    {{"RSET", 4}, SYNTAX_RSET},
-    {{"NOOP", 4}, SYNTAX_NOOP},       {{"QUIT", 4}, SYNTAX_QUIT},    {{"VRFY", 4}, SYNTAX_VRFY},
-    {{"HELP", 4}, SYNTAX_HELP},       {{"EXPN", 4}, SYNTAX_ABSENT},  {{"STARTTLS", 8}, SYNTAX_ABSENT},
-    {{"AUTH", 4}, SYNTAX_ABSENT},     {{"BDAT", 4}, SYNTAX_ABSENT},  {{"ETRN", 4}, SYNTAX_ABSENT},
-    {{"TURN", 4}, SYNTAX_ABSENT},     {{"ATRN", 4}, SYNTAX_ABSENT},  {{"SEND", 4}, SYNTAX_ABSENT},
-    {{"SOML", 4}, SYNTAX_ABSENT},     {{"SAML", 4}, SYNTAX_ABSENT},  {{"XCLIENT", 7}, SYNTAX_ABSENT},
-    {{"XFORWARD", 8}, SYNTAX_ABSENT}, {{"LHLO", 4}, SYNTAX_ABSENT},
+    {BYTES("MAIL"), SYNTAX_MAIL},       {BYTES("RCPT"), SYNTAX_RCPT},    {BYTES("DATA"), SYNTAX_DATA},
+    {BYTES("EHLO"), SYNTAX_EHLO},       {BYTES("HELO"), SYNTAX_HELO},    {BYTES("RSET"), SYNTAX_RSET},
+    {BYTES("NOOP"), SYNTAX_NOOP},       {BYTES("QUIT"), SYNTAX_QUIT},    {BYTES("VRFY"), SYNTAX_VRFY},
+    {BYTES("HELP"), SYNTAX_HELP},       {BYTES("EXPN"), SYNTAX_ABSENT},  {BYTES("STARTTLS"), SYNTAX_ABSENT},
+    {BYTES("AUTH"), SYNTAX_ABSENT},     {BYTES("BDAT"), SYNTAX_ABSENT},  {BYTES("ETRN"), SYNTAX_ABSENT},
+    {BYTES("TURN"), SYNTAX_ABSENT},     {BYTES("ATRN"), SYNTAX_ABSENT},  {BYTES("SEND"), SYNTAX_ABSENT},
+    {BYTES("SOML"), SYNTAX_ABSENT},     {BYTES("SAML"), SYNTAX_ABSENT},  {BYTES("XCLIENT"), SYNTAX_ABSENT},
+    {BYTES("XFORWARD"), SYNTAX_ABSENT}, {BYTES("LHLO"), SYNTAX_ABSENT},
 
-    {{"GET", 3}, SYNTAX_HTTP},        {{"POST", 4}, SYNTAX_HTTP},    {{"PUT", 3}, SYNTAX_HTTP},
-    {{"HEAD", 4}, SYNTAX_HTTP},       {{"CONNECT", 7}, SYNTAX_HTTP}, {{"OPTIONS", 7}, SYNTAX_HTTP},
-    {{"DELETE", 6}, SYNTAX_HTTP},     {{"PATCH", 5}, SYNTAX_HTTP},   {{"TRACE", 5}, SYNTAX_HTTP},
-    {{"PRI", 3}, SYNTAX_HTTP},
+    {BYTES("GET"), SYNTAX_HTTP},        {BYTES("POST"), SYNTAX_HTTP},    {BYTES("PUT"), SYNTAX_HTTP},
+    {BYTES("HEAD"), SYNTAX_HTTP},       {BYTES("CONNECT"), SYNTAX_HTTP}, {BYTES("OPTIONS"), SYNTAX_HTTP},
+    {BYTES("DELETE"), SYNTAX_HTTP},     {BYTES("PATCH"), SYNTAX_HTTP},   {BYTES("TRACE"), SYNTAX_HTTP},
+    {BYTES("PRI"), SYNTAX_HTTP},
 };
 
 enum syntax_verb syntax_split(struct bytes command, struct bytes *ret_argument)
