@@ -140,8 +140,17 @@ static void run_came(void *context, unsigned from, const void *payload, size_t l
     schedule_add(queue, run_domain(run), &run->item, run->count);
 }
 
+static void forward_came(void *context, unsigned from, const void *payload, size_t length)
+{
+    struct queue *queue = context;
+    run_came(context, from, payload, length);
+    struct destination *destination = map_find(&queue->destinations, run_domain(payload));
+    CHECK(destination != NULL);
+    destination->adopted = true;
+}
+
 void enqueue_start(struct queue *queue)
 {
     shard_on_mail(queue->shard, MAIL_ENQUEUE, run_came, queue);
-    shard_on_mail(queue->shard, MAIL_FORWARD, run_came, queue);
+    shard_on_mail(queue->shard, MAIL_FORWARD, forward_came, queue);
 }

@@ -1,4 +1,5 @@
-/* The owner's side of the queue: what a shard does with a message that its spool has committed, or has found at the start.
+/* The owner's side of the queue: what a shard does with a message that its spool has committed, or has found at the
+ * start.
  *
  * The recipients are split by domain; each run of neighbouring recipients of one domain goes, as one mail, to the
  * delivery shard that the domain belongs to. The body stays where it is: a delivery shard borrows it (queue/lend.h).

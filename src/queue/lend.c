@@ -85,7 +85,7 @@ void lend_report(struct queue *queue, uint8_t spool, uint32_t slot, const struct
         .reply_code = result->reply_code,
         .spool = spool,
         .status = (uint8_t)result->status,
-        .verdict = LEND_ATTEMPTED,
+        .verdict = result->unseen ? LEND_UNSEEN : LEND_ATTEMPTED,
     };
     memcpy(outcome.enhanced, result->enhanced, sizeof outcome.enhanced);
     size_t text = result->text.length < LIMIT_CLIENT_REPLY_BYTES ? result->text.length : LIMIT_CLIENT_REPLY_BYTES;

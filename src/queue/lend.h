@@ -51,6 +51,7 @@ struct lend_result {
     uint8_t enhanced[3];
     struct bytes text; /* the reply, or why; cut at LIMIT_CLIENT_REPLY_BYTES */
     struct bytes host; /* who said it; may be empty */
+    bool unseen;       /* LEND_UNSEEN */
 };
 
 struct lend_recipient {
@@ -72,11 +73,12 @@ struct lend_outcome {
     uint8_t spool;
     uint8_t status; /* enum spool_format_status */
     uint8_t enhanced[3];
-    uint8_t verdict; /* enum lend_verdict, of those that gave up; else LEND_ATTEMPTED */
+    uint8_t verdict; /* enum lend_verdict, of those that gave up; else LEND_ATTEMPTED or LEND_UNSEEN */
     struct lend_recipient recipients[LEND_RECIPIENTS];
     char tail[LIMIT_CLIENT_REPLY_BYTES + LEND_HOST_BYTES]; /* text, host */
 };
-#define LEND_ATTEMPTED 255
+#define LEND_ATTEMPTED 255 /* the message was borrowed for it */
+#define LEND_UNSEEN 254    /* it was not: DNS or the connection failed before */
 
 static_assert(sizeof(struct lend_outcome) <= LIMIT_MAIL_BYTES, "an outcome is one mail");
 

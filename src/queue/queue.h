@@ -1,12 +1,11 @@
 /* The queue of one shard. Two roles, on the same or on different shards:
  *
- *   owner     the shard whose spool holds the message: splits recipients (enqueue), lends the message to whoever delivers
- *             it and journals what became of its recipients (lend)
- *   delivery  the shard that delivers a domain: keeps one 24-byte entry per recipient (schedule), in a destination's ready
- *             list, in the calendar of retries, or with delivery
+ *   owner     the shard whose spool holds the message: splits recipients (enqueue), lends the message to whoever
+ * delivers it and journals what became of its recipients (lend) delivery  the shard that delivers a domain: keeps one
+ * 24-byte entry per recipient (schedule), in a destination's ready list, in the calendar of retries, or with delivery
  *
- * An entry names its message by {spool, slot}; everything else about it is in the spool and is borrowed for an attempt. So a
- * queued recipient costs 24 bytes here and a spool slot at its owner.
+ * An entry names its message by {spool, slot}; everything else about it is in the spool and is borrowed for an attempt.
+ * So a queued recipient costs 24 bytes here and a spool slot at its owner.
  */
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
@@ -79,6 +78,7 @@ struct destination {
     uint32_t error_s; /* when last_error was set; wall seconds */
     char *last_error; /* up to QUEUE_ERROR_BYTES, or NULL */
     void *delivery;   /* delivery's state for it, or NULL */
+    bool adopted;     /* its recipients came from another shard: they stay here */
     uint16_t length;
     char domain[];
 };

@@ -10,7 +10,8 @@
  * cannot be taken out: what the operator wants is written on it as a wish, and carried out when a walk comes by
  * (schedule_sweep, schedule_take, the calendar).
  *
- * The calendar has one list per second, modulo QUEUE_CALENDAR_SLOTS. A list may hold entries of a later round; they stay.
+ * The calendar has one list per second, modulo QUEUE_CALENDAR_SLOTS. A list may hold entries of a later round; they
+ * stay.
  */
 #include "queue/schedule.h"
 
@@ -60,7 +61,7 @@ static void destination_free(struct queue *queue, struct destination *destinatio
     free(destination);
 }
 
-static void destination_release(struct queue *queue, struct destination *destination)
+void schedule_settle(struct queue *queue, struct destination *destination)
 {
     if (destination->ready + destination->deferred + destination->held + destination->out == 0) {
         queue->ops.idle(queue->ops.context, destination);
@@ -167,7 +168,7 @@ static void entry_free(struct queue *queue, uint32_t index)
     entry->place = QUEUE_FREE;
     slots_give(&queue->entries, index);
     metric_subtract(&queue->shard->metrics->queued_recipients, 1);
-    destination_release(queue, destination);
+    schedule_settle(queue, destination);
 }
 
 /* Ends an entry that is in no list, without an attempt. */
@@ -283,7 +284,7 @@ unsigned schedule_take(struct queue *queue, struct destination *destination, uin
         ret_entries[count++] = index;
     }
     destination->out--;
-    destination_release(queue, destination);
+    schedule_settle(queue, destination);
     return count;
 }
 
@@ -296,7 +297,7 @@ void schedule_expire(struct queue *queue, struct destination *destination)
         entry_give_up(queue, ready_pop(queue, destination), LEND_EXPIRED);
     }
     destination->out--;
-    destination_release(queue, destination);
+    schedule_settle(queue, destination);
 }
 
 static struct queue_entry *entry_back(struct queue *queue, uint32_t index)
@@ -350,7 +351,8 @@ void schedule_return(struct queue *queue, uint32_t index)
 
 /* --- walks --------------------------------------------------------------------------------------------------- */
 
-/* Takes the whole list of a second and deals its entries out again: what is due becomes ready, wishes are carried out. */
+/* Takes the whole list of a second and deals its entries out again: what is due becomes ready, wishes are carried out.
+ */
 static void calendar_walk(struct queue *queue, uint32_t at, uint32_t now_s)
 {
     uint32_t index = queue->calendar[at];
@@ -374,7 +376,7 @@ static void calendar_walk(struct queue *queue, uint32_t at, uint32_t now_s)
                 entry_ready(queue, index);
             }
             destination->out--;
-            destination_release(queue, destination);
+            schedule_settle(queue, destination);
         }
         index = next;
     }
@@ -417,7 +419,7 @@ static void ready_walk(struct queue *queue, struct destination *destination)
     if (destination->ready != 0) {
         queue->ops.ready(queue->ops.context, destination);
     }
-    destination_release(queue, destination);
+    schedule_settle(queue, destination);
 }
 
 static void parked_walk(struct queue *queue)
@@ -435,7 +437,7 @@ static void parked_walk(struct queue *queue)
             entry_ready(queue, index);
         }
         destination->out--;
-        destination_release(queue, destination);
+        schedule_settle(queue, destination);
     }
 }
 

@@ -29,13 +29,17 @@ const struct queue_entry *schedule_peek(const struct queue *queue, const struct 
 struct queue_entry *schedule_entry(const struct queue *queue, uint32_t index);
 struct destination *schedule_destination(const struct queue *queue, const struct queue_entry *entry);
 
-/* What becomes of a taken entry: gone; tried again at a time; back to the head of the ready list, not counted as tried. */
+/* What becomes of a taken entry: gone; tried again at a time; back to the head of the ready list, not counted as tried.
+ */
 void schedule_finish(struct queue *queue, uint32_t index);
 void schedule_defer(struct queue *queue, uint32_t index, uint32_t next_attempt_s);
 void schedule_return(struct queue *queue, uint32_t index);
 
 /* Removes the expired entries at the head of the ready list: for destinations that cannot be delivered to now. */
 void schedule_expire(struct queue *queue, struct destination *destination);
+
+/* To be called after having kept a destination by counting up its `out`: drops it when nothing is left in it. */
+void schedule_settle(struct queue *queue, struct destination *destination);
 
 /* Remembers why mail to the destination waits. */
 void schedule_error(struct queue *queue, struct destination *destination, struct bytes text);

@@ -1,0 +1,61 @@
+/* The driver of one outbound connection: it walks the site's addresses, speaks SMTP through the pure machine
+ * smtp/client, and keeps the connection warm for the next message. */
+#ifndef DELIVERY_CLIENT_SESSION_H
+#define DELIVERY_CLIENT_SESSION_H
+
+#include "core/stream.h"
+#include "delivery/attempt.h"
+#include "delivery/site.h"
+
+#define CLIENT_SESSION_OUT_BYTES 8192
+
+/* Opens a connection to the site's first address. False when none can be opened now. */
+bool client_session_open(struct site *site);
+
+/* An idle connection (taken out of site->idle) is to look for work. */
+void client_session_work(struct client_session *session);
+
+/* The attempt that it asked for can begin, or is gone (ended by the caller). */
+void client_session_attempt_ready(struct client_session *session);
+void client_session_attempt_gone(struct client_session *session);
+
+/* Says QUIT when what is on the wire has ended. */
+void client_session_quit(struct client_session *session);
+
+/* Closes at once; what is on the wire is treated as a lost connection. */
+void client_session_abort(struct client_session *session);
+
+struct client_session {
+    struct list idle; /* in site->idle */
+    struct list all;  /* in the delivery's list */
+    struct site *site;
+    struct delivery *delivery;
+    struct stream stream;
+    struct timer timer;
+    uint64_t deadline_ms;
+    struct mx_result *hosts; /* retained */
+    unsigned host;           /* being tried */
+    unsigned address;
+    struct sockaddr_storage remote;
+    struct attempt *next;    /* asked for, not begun */
+    struct attempt *sending; /* its body is being sent */
+    unsigned piece;          /* of `sending`: the next one to send */
+    size_t split;            /* bytes of `out` that go before the body */
+    uint64_t sent_before;    /* stream.sent_bytes when progress was last seen */
+    uint64_t connect_ms;
+    unsigned delivered; /* messages */
+    bool connected;
+    bool ready; /* past EHLO */
+    bool closing;
+    bool dot_sent; /* the end of the last body was handed to the kernel */
+    bool timed_out;
+    bool out_in_flight;                /* the send in flight covers all of `out` */
+    enum smtp_client_phase last_phase; /* when it was closed */
+    uint64_t received_before;
+    struct smtp_client client;
+    struct smtp_client_reply reply;
+    struct buffer out;
+    char out_bytes[CLIENT_SESSION_OUT_BYTES];
+};
+
+#endif

@@ -1,0 +1,145 @@
+#include "delivery/delivery.h"
+
+#include <stdlib.h>
+
+#include "delivery/attempt.h"
+#include "delivery/bounce.h"
+#include "delivery/client_session.h"
+#include "delivery/lane.h"
+#include "delivery/route.h"
+#include "delivery/site.h"
+#include "queue/schedule.h"
+
+#define DELIVERY_ATTEMPTS_MAX (1u << 20)
+
+static unsigned shard_of(void *context, struct bytes domain)
+{
+    return route_shard(context, domain);
+}
+
+void delivery_queue_ops(struct queue_ops *ops, struct delivery *delivery)
+{
+    *ops = (struct queue_ops){
+        .shard_of = shard_of,
+        .ready = lane_ready,
+        .idle = lane_idle,
+        .outcome = bounce_outcome,
+        .lent = attempt_lent,
+        .context = delivery,
+    };
+}
+
+/* Once a turn: what became ready, was answered by DNS or lost a connection in it. Marked again meanwhile: next turn. */
+static void run_dirty(struct delivery *delivery)
+{
+    struct list lanes;
+    struct list sites;
+    struct list *node;
+    list_init(&lanes);
+    list_init(&sites);
+    list_splice(&lanes, &delivery->dirty_lanes);
+    while ((node = list_pop_front(&lanes)) != NULL) {
+        lane_run(LIST_OWNER(node, struct lane, dirty));
+    }
+    list_splice(&sites, &delivery->dirty_sites);
+    while ((node = list_pop_front(&sites)) != NULL) {
+        site_run(LIST_OWNER(node, struct site, dirty));
+    }
+    if (!list_empty(&delivery->dirty_lanes) || !list_empty(&delivery->dirty_sites)) {
+        shard_arm(delivery->shard, &delivery->again, 0);
+    }
+}
+
+static void hook_run(struct shard_hook *hook)
+{
+    run_dirty(CONTAINER_OF(hook, struct delivery, hook));
+}
+
+static void again_fired(struct timer *timer)
+{
+    (void)timer; /* it only ends the sleep: the hook runs every turn */
+}
+
+static void stop_deadline(struct timer *timer)
+{
+    struct delivery *delivery = CONTAINER_OF(timer, struct delivery, stop_timer);
+    for (struct list *node = delivery->sessions.next; node != &delivery->sessions; node = node->next) {
+        client_session_abort(LIST_OWNER(node, struct client_session, all));
+    }
+}
+
+struct delivery *delivery_new(struct shard *shard, const struct delivery_settings *settings)
+{
+    struct delivery *delivery = calloc(1, sizeof *delivery);
+    if (delivery == NULL) {
+        return NULL;
+    }
+    delivery->shard = shard;
+    delivery->settings = settings;
+    map_init(&delivery->sites, DELIVERY_SITES_MAX);
+    list_init(&delivery->dirty_sites);
+    list_init(&delivery->dirty_lanes);
+    list_init(&delivery->sessions);
+    list_init(&delivery->bounce_waiting);
+    wheel_timer_init(&delivery->again, again_fired);
+    wheel_timer_init(&delivery->stop_timer, stop_deadline);
+    if (!slots_init(&delivery->attempts, sizeof(struct attempt), DELIVERY_ATTEMPTS_MAX, true)) {
+        free(delivery);
+        return NULL;
+    }
+    route_index(delivery);
+    shard->delivery = delivery;
+    return delivery;
+}
+
+void delivery_start(struct delivery *delivery, struct queue *queue, struct resolver *resolver)
+{
+    delivery->queue = queue;
+    delivery->resolver = resolver;
+    shard_add_hook(delivery->shard, &delivery->hook, hook_run);
+}
+
+void delivery_progress(struct delivery *delivery)
+{
+    if (delivery->stopping && delivery->connections == 0 && delivery->journals == 0 && delivery->stopped != NULL) {
+        void (*stopped)(void *context) = delivery->stopped;
+        delivery->stopped = NULL;
+        wheel_disarm(&delivery->shard->wheel, &delivery->stop_timer);
+        stopped(delivery->stopped_context);
+    }
+}
+
+void delivery_stop(struct delivery *delivery, uint64_t deadline_ms, void (*stopped)(void *context), void *context)
+{
+    delivery->stopping = true;
+    delivery->stopped = stopped;
+    delivery->stopped_context = context;
+    wheel_arm(&delivery->shard->wheel, &delivery->stop_timer, deadline_ms);
+    for (struct list *node = delivery->sessions.next; node != &delivery->sessions;) {
+        struct client_session *session = LIST_OWNER(node, struct client_session, all);
+        node = node->next;
+        client_session_quit(session);
+    }
+    delivery_progress(delivery);
+}
+
+void delivery_delete(struct delivery *delivery)
+{
+    CHECK(delivery->connections == 0);
+    wheel_disarm(&delivery->shard->wheel, &delivery->again);
+    wheel_disarm(&delivery->shard->wheel, &delivery->stop_timer);
+    if (delivery->queue != NULL) {
+        shard_remove_hook(&delivery->hook);
+    }
+    bounce_clear(delivery);
+    map_free(&delivery->routes);
+    map_free(&delivery->sites);
+    slots_free(&delivery->attempts);
+    free(delivery);
+}
+
+void delivery_reload(struct delivery *delivery, const struct delivery_settings *settings)
+{
+    delivery->settings = settings;
+    route_index(delivery);
+}

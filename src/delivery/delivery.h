@@ -1,0 +1,109 @@
+/* Delivery of one shard: destinations get a route, a route leads to a site, a site has connections, and a connection
+ * carries attempts.
+ *
+ *     destination (queue)   one recipient domain with what is queued for it
+ *     lane                  delivery's state for a destination: its route, its DNS lookup, its site
+ *     site                  where mail goes: the set of MX hosts, or a configured host:port. Many lanes may share it.
+ * Limits and failures belong to it connection            one TCP connection to a host of a site (client_session.c)
+ *     attempt               one message to some of its recipients on one connection
+ *
+ * A lane and its site live on one shard, so no limit needs a lock.
+ */
+#ifndef DELIVERY_DELIVERY_H
+#define DELIVERY_DELIVERY_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/slots.h"
+#include "core/shard.h"
+#include "dns/mx.h"
+#include "queue/queue.h"
+#include "smtp/client.h"
+
+#define DELIVERY_SITES_MAX (1u << 22)
+#define DELIVERY_SITE_KEY_BYTES (MX_SITE_BYTES + 8)
+
+struct delivery_route {
+    struct bytes domain; /* "example.com", ".example.com" (subdomains), "*"; lower case */
+    struct bytes host;   /* by_mx: the domain whose MX to use, empty: the recipient's; else the host to connect to */
+    bool by_mx;
+    uint16_t port;
+    unsigned connections_max; /* per site; these three are never 0 */
+    unsigned messages_per_connection_max;
+    unsigned recipients_max; /* per transaction */
+};
+
+struct delivery_source {
+    struct sockaddr_storage address;
+    socklen_t length; /* 0: the kernel chooses */
+};
+
+struct delivery_timeouts {
+    uint64_t connect_ms;
+    uint64_t idle_ms;
+    uint64_t phase_ms[SMTP_CLIENT_PHASE_COUNT];
+};
+
+/* Everything pointed to outlives the delivery objects. Changes only by delivery_reload. */
+struct delivery_settings {
+    struct bytes hostname;               /* in EHLO and in bounces */
+    const struct delivery_route *routes; /* one of them is "*" */
+    unsigned route_count;
+    unsigned connections_max; /* of this shard */
+    struct delivery_timeouts timeouts;
+    struct delivery_source source_ipv4;
+    struct delivery_source source_ipv6;
+    struct mx_settings mx;
+    bool bounces;
+    struct bytes postmaster_domain; /* where mail to "Postmaster" without a domain goes; empty: the hostname */
+    unsigned first_shard;           /* the shards with the delivery role */
+    unsigned shard_count;
+};
+
+struct delivery {
+    struct shard *shard;
+    struct queue *queue;
+    struct resolver *resolver;
+    const struct delivery_settings *settings;
+    struct map routes;       /* by domain pattern */
+    struct map sites;        /* by key */
+    struct list dirty_sites; /* to be looked at in this turn's hook */
+    struct list dirty_lanes;
+    struct shard_hook hook;
+    struct timer again;   /* more is dirty than one turn should do */
+    struct list sessions; /* all connections */
+    struct timer stop_timer;
+    struct slots attempts; /* struct attempt *, with generations: borrowed messages come back late */
+    unsigned connections;
+    struct list bounce_waiting; /* outcomes that wait for a journal to be free */
+    unsigned journals;          /* being committed */
+    bool stopping;
+    void (*stopped)(void *context);
+    void *stopped_context;
+};
+
+/* Fills in what the queue needs from delivery. `context` is the struct delivery. */
+void delivery_queue_ops(struct queue_ops *ops, struct delivery *delivery);
+
+/* Two steps, because queue and delivery know each other: _new before queue_new, _start after it. NULL without memory.
+ */
+struct delivery *delivery_new(struct shard *shard, const struct delivery_settings *settings);
+void delivery_start(struct delivery *delivery, struct queue *queue, struct resolver *resolver);
+
+/* New attempts stop, those on the wire may finish until `deadline_ms` (shard time); then connections are closed.
+ * `stopped` is called once no connection and no journal is left; what was not delivered stays in the spool. */
+void delivery_stop(struct delivery *delivery, uint64_t deadline_ms, void (*stopped)(void *context), void *context);
+void delivery_delete(struct delivery *delivery);
+
+/* A connection or a journal has ended: tells whoever waits for the stop. */
+void delivery_progress(struct delivery *delivery);
+
+/* Other settings from now on: routes for new lanes, limits and timeouts for all. */
+void delivery_reload(struct delivery *delivery, const struct delivery_settings *settings);
+
+#endif
