@@ -108,7 +108,7 @@ static const char *cause_of(int status)
     case ARES_ENOTIMP: return "NOTIMP";
     case ARES_EFORMERR: return "FORMERR";
     case ARES_ETIMEOUT: return "timeout";
-    case ARES_ECONNREFUSED: return "no answer from any server";
+    case ARES_ECONNREFUSED: return "every DNS server failed"; /* 1.18 says so of SERVFAIL from several servers, too */
     case ARES_EBADRESP: return "malformed reply";
     case ARES_EDESTRUCTION:
     case ARES_ECANCELLED: return "closed";
@@ -279,10 +279,10 @@ static void library_start(void)
     ares_library_init(ARES_LIB_INIT_ALL);
 }
 
-static int ares_open(struct channel *channel, const struct channel_settings *settings)
+static int init_ares(struct channel *channel, const struct channel_settings *settings, int more_flags)
 {
     struct ares_options options = {
-        .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_EDNS,
+        .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_EDNS | more_flags,
         .timeout = (int)settings->timeout_ms,
         .tries = (int)settings->tries,
         .ednspsz = QUESTION_UDP_BYTES,
@@ -331,20 +331,44 @@ static int set_servers(struct channel *channel, const struct channel_settings *s
     return settings->server_count == 0 ? ARES_SUCCESS : ares_set_servers_ports_csv(channel->ares, text);
 }
 
-static bool all_on_loopback(ares_channel ares)
+/* Initialises c-ares, and finds out how many servers it will ask and whether all are on this machine. */
+static int open_ares(struct channel *channel, const struct channel_settings *settings, int more_flags,
+                     unsigned *ret_servers)
 {
     struct ares_addr_port_node *servers = NULL;
-    if (ares_get_servers_ports(ares, &servers) != ARES_SUCCESS || servers == NULL) {
-        return false;
+    int status = init_ares(channel, settings, more_flags);
+    if (status != ARES_SUCCESS) {
+        return status;
     }
-    bool loopback = true;
+    status = set_servers(channel, settings);
+    status = status == ARES_SUCCESS ? ares_get_servers_ports(channel->ares, &servers) : status;
+    if (status != ARES_SUCCESS) {
+        ares_destroy(channel->ares);
+        return status;
+    }
+    *ret_servers = 0;
+    channel->trusted = servers != NULL;
     for (const struct ares_addr_port_node *server = servers; server != NULL; server = server->next) {
-        loopback = loopback &&
-                   (server->family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK((const struct in6_addr *)&server->addr)
-                                               : *(const unsigned char *)&server->addr == 127);
+        bool loopback = server->family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK((const struct in6_addr *)&server->addr)
+                                                   : *(const unsigned char *)&server->addr == 127;
+        channel->trusted = channel->trusted && loopback;
+        ++*ret_servers;
     }
     ares_free_data(servers);
-    return loopback;
+    return ARES_SUCCESS;
+}
+
+/* c-ares answers SERVFAIL and REFUSED by going to the next server, and 1.18 then forgets why. With one server there is
+ * no next one, and we want to hear it. */
+static int open_ares_fitting(struct channel *channel, const struct channel_settings *settings)
+{
+    unsigned servers;
+    int status = open_ares(channel, settings, 0, &servers);
+    if (status == ARES_SUCCESS && servers == 1) {
+        ares_destroy(channel->ares);
+        status = open_ares(channel, settings, ARES_FLAG_NOCHECKRESP, &servers);
+    }
+    return status;
 }
 
 int channel_open(struct shard *shard, const struct channel_settings *settings, struct channel **ret_channel,
@@ -358,19 +382,12 @@ int channel_open(struct shard *shard, const struct channel_settings *settings, s
     list_init(&channel->ended);
     wheel_timer_init(&channel->look, look_for_timeouts);
     wheel_timer_init(&channel->later, hand_over_later);
-    int status = ares_open(channel, settings);
-    if (status == ARES_SUCCESS) {
-        status = set_servers(channel, settings);
-        if (status != ARES_SUCCESS) {
-            ares_destroy(channel->ares);
-        }
-    }
+    int status = open_ares_fitting(channel, settings);
     if (status != ARES_SUCCESS) {
         snprintf(reason, reason_size, "DNS resolver: %s", ares_strerror(status));
         free(channel);
         return status == ARES_ENOMEM ? -ENOMEM : -EINVAL;
     }
-    channel->trusted = all_on_loopback(channel->ares);
     *ret_channel = channel;
     return 0;
 }
