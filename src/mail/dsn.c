@@ -162,13 +162,14 @@ static void put_original(struct writer *w, const struct dsn *dsn)
     }
     struct bytes line;
     while (take_line(&rest, &line)) {
+        line.length = line.length < LINE_BYTES_MAX ? line.length : LINE_BYTES_MAX;
         if (line.data[0] == '.') {
             put_string(w, ".");
         } else if (line.length >= 2 && line.data[0] == '-' && line.data[1] == '-') {
             put_string(w, "?");
             bytes_advance(&line, 1);
         }
-        quote(w, bytes_slice(line, 0, line.length < LINE_BYTES_MAX ? line.length : LINE_BYTES_MAX));
+        quote(w, line);
         put_string(w, "\r\n");
     }
 }
