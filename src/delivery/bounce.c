@@ -25,7 +25,7 @@
 
 #define BOUNCE_JOURNALS_MAX 1024 /* outcomes being committed at once; more wait in a list */
 #define BOUNCE_RETRY_MS 1000
-#define BOUNCE_BYTES_MAX (96u * 1024)
+#define BOUNCE_BYTES_MAX (256u * 1024)
 #define BOUNCE_ENVELOPE_BYTES 1024
 #define BOUNCE_PAGE 4096u
 
@@ -48,6 +48,7 @@ struct journal {
     struct timer retry;
     struct spool_view view;
     uint64_t id;        /* of the message */
+    bool looked;        /* at the message; not to be told twice */
     uint64_t bounce_id; /* of the notification; 0: none */
     enum err message_err;
     uint32_t message_slot;
