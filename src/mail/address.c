@@ -4,9 +4,9 @@
 
 #include "base/limits.h"
 
-/* The grammar below is RFC 5321 4.1.2, one function per production. Each take_ function reads its production at the start
- * of [p, end) and returns where it stops, or NULL. What comes next is the caller's business: "a@b_c" stops at '_', where
- * the caller wanted '>' or the end. */
+/* The grammar below is RFC 5321 4.1.2, one function per production. Each take_ function reads its production at the
+ * start of [p, end) and returns where it stops, or NULL. What comes next is the caller's business: "a@b_c" stops at
+ * '_', where the caller wanted '>' or the end. */
 
 #define ATEXT 1u
 #define LET_DIG 2u

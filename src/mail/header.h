@@ -1,4 +1,5 @@
-/* Reads the header section of a message in wire form: CRLF line ends, a leading dot doubled, perhaps ".\r\n" at its end. */
+/* Reads the header section of a message in wire form: CRLF line ends, a leading dot doubled, perhaps ".\r\n" at its
+ * end. */
 #ifndef MAIL_HEADER_H
 #define MAIL_HEADER_H
 
@@ -10,8 +11,8 @@ struct header_field {
     struct bytes whole; /* the field as carried, last CRLF included */
 };
 
-/* Takes the next field off *rest (at first the whole message). False at the end of the section (blank line, final dot, a
- * line that is not a field, no more bytes): *rest then starts at that line. */
+/* Takes the next field off *rest (at first the whole message). False at the end of the section (blank line, final dot,
+ * a line that is not a field, no more bytes): *rest then starts at that line. */
 bool header_next(struct bytes *rest, struct header_field *ret_field);
 
 /* The first field of that name (no colon, ASCII case ignored). */

@@ -1,8 +1,8 @@
 #include "smtp/line.h"
 
-/* A command that holds a bare CR, a bare LF or a NUL is refused as a whole, up to the CRLF that ends it. To take the bare
- * LF for a line end, as many servers do, would execute what somebody managed to write behind it into an address or a
- * HELO name. The refusal is given as soon as the octet is seen: a human who types at a terminal that sends LF alone
+/* A command that holds a bare CR, a bare LF or a NUL is refused as a whole, up to the CRLF that ends it. To take the
+ * bare LF for a line end, as many servers do, would execute what somebody managed to write behind it into an address or
+ * a HELO name. The refusal is given as soon as the octet is seen: a human who types at a terminal that sends LF alone
  * learns why nothing works. */
 
 /* Whether text, the octet after previous on, has a NUL or a CR before anything but LF or the text's end. */

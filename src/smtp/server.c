@@ -4,16 +4,17 @@
 #include "smtp/line.h"
 #include "smtp/syntax.h"
 
-/* One call of next makes steps until one of them has something to say. A step reads one command, or a piece of a message.
+/* One call of next makes steps until one of them has something to say. A step reads one command, or a piece of a
+ * message.
  *
  *               EHLO            MAIL            RCPT+ DATA          CRLF.CRLF
  *     PHASE_START --> PHASE_READY --> PHASE_TRANSACTION --> PHASE_BODY --> PHASE_READY
  *                         ^                 | RSET EHLO QUIT                 ^
  *                         +-----------------+--------------------------------+
  *
- * The envelope is complete or empty after every reply because only four places write the phase: smtp_server_accept moves
- * on by one arrow, end_transaction goes back to PHASE_READY and forgets the recipients, EHLO leaves PHASE_START, and
- * greet_refusing enters PHASE_REFUSED for good. A command that fails touches nothing but the count of errors. */
+ * The envelope is complete or empty after every reply because only four places write the phase: smtp_server_accept
+ * moves on by one arrow, end_transaction goes back to PHASE_READY and forgets the recipients, EHLO leaves PHASE_START,
+ * and greet_refusing enters PHASE_REFUSED for good. A command that fails touches nothing but the count of errors. */
 
 enum phase {
     PHASE_START,
@@ -342,8 +343,8 @@ static enum smtp_server_event step_command(struct smtp_server *s, struct bytes *
     return execute(s, verb, argument, out);
 }
 
-/* What is wrong with the message so far, REPLY_OK if nothing. Once wrong it stays wrong, so whatever this says before the
- * end it also says, or another fault, at the end. */
+/* What is wrong with the message so far, REPLY_OK if nothing. Once wrong it stays wrong, so whatever this says before
+ * the end it also says, or another fault, at the end. */
 static enum reply_id judge_message(const struct smtp_server *s)
 {
     const struct smtp_server_config *config = s->config;

@@ -1,5 +1,5 @@
-/* The receiving side of SMTP (RFC 5321) as a pure machine: bytes in, events and reply bytes out. It has no socket, clock,
- * allocation or log, and keeps no bytes of its own, so that an idle session costs sizeof(struct smtp_server).
+/* The receiving side of SMTP (RFC 5321) as a pure machine: bytes in, events and reply bytes out. It has no socket,
+ * clock, allocation or log, and keeps no bytes of its own, so that an idle session costs sizeof(struct smtp_server).
  *
  * The driver's loop:
  *
@@ -24,9 +24,9 @@
  * BODY before the fault was seen depends on the cuts.
  *
  * The envelope: MAIL accepted opens a transaction. It ends with (a) the answer to END, accepting or refusing, (b) a
- * refusal of DATA, (c) DROPPED. In (a) and (b) the driver answered, so there is no DROPPED for it. After each of them the
- * envelope is empty here and must be empty in the driver. HELO comes only while no transaction is open: EHLO inside one
- * gives DROPPED first. */
+ * refusal of DATA, (c) DROPPED. In (a) and (b) the driver answered, so there is no DROPPED for it. After each of them
+ * the envelope is empty here and must be empty in the driver. HELO comes only while no transaction is open: EHLO inside
+ * one gives DROPPED first. */
 #ifndef SMTP_SERVER_H
 #define SMTP_SERVER_H
 
@@ -120,16 +120,16 @@ void smtp_server_greet_refusing(struct smtp_server *s, struct buffer *out, const
 
 enum smtp_server_event smtp_server_next(struct smtp_server *s, struct bytes *input, struct buffer *out);
 
-/* Answers the outstanding MAIL, RCPT, DATA (354) or END positively with the catalogue's text, or with one of the driver's
- * (a queue id). */
+/* Answers the outstanding MAIL, RCPT, DATA (354) or END positively with the catalogue's text, or with one of the
+ * driver's (a queue id). */
 void smtp_server_accept(struct smtp_server *s, struct buffer *out);
 void smtp_server_accept_text(struct smtp_server *s, struct buffer *out, struct bytes text);
 
 /* Answers it negatively (4yz or 5yz). 421 and 521 also close: CLOSE follows, after DROPPED if a transaction is open. */
 void smtp_server_refuse(struct smtp_server *s, struct buffer *out, const struct reply *reply);
 
-/* Between transactions, for the driver's timeouts and shutdown: says 421 and closes. next gives DROPPED (if a transaction
- * was open, whatever answer was outstanding) and then CLOSE. */
+/* Between transactions, for the driver's timeouts and shutdown: says 421 and closes. next gives DROPPED (if a
+ * transaction was open, whatever answer was outstanding) and then CLOSE. */
 void smtp_server_stop(struct smtp_server *s, struct buffer *out, const struct reply *reply);
 
 /* A message is being received: after 354 until its final dot. */
