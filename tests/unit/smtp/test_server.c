@@ -219,16 +219,16 @@ static void say(struct session *s, struct bytes text)
     }
 }
 
-/* Half of the time anything, half of the time what a client would say next. */
+/* Half of the time anything, half of the time what leads on to a message. */
 static size_t choose(struct session *s)
 {
-    size_t choice = (size_t)rng_below(&s->rng, sizeof(sayings) / sizeof(sayings[0]));
-    enum saying sensible = !smtp_server_in_transaction(&s->server) ? SAY_MAIL
-                           : s->server.recipients == 0             ? SAY_RCPT
-                                                                   : SAY_DATA;
-    while (rng_below(&s->rng, 2) == 0 && sayings[choice].saying != sensible) {
+    bool anything = rng_below(&s->rng, 2) == 0;
+    bool in_transaction = smtp_server_in_transaction(&s->server);
+    enum saying next = !in_transaction ? SAY_MAIL : s->server.recipients == 0 ? SAY_RCPT : SAY_DATA;
+    size_t choice;
+    do {
         choice = (size_t)rng_below(&s->rng, sizeof(sayings) / sizeof(sayings[0]));
-    }
+    } while (!anything && sayings[choice].saying != next);
     return choice;
 }
 
