@@ -1,0 +1,386 @@
+/* Two buffers: one is filled with lines while the other one is being written. One operation is in flight at a time;
+ * what it was (`step`) says what comes next: a short write is followed by its rest, a rotation is a chain of renames
+ * from the oldest file down and then a new file. Everything else is decided in one place, at the end of the turn
+ * (continue_work).
+ *
+ * A line can be torn by a full disk or a crash. The next write then begins with a line feed, for which every buffer
+ * keeps its first byte free, so that only the torn line is unreadable.
+ */
+#include "core/event_log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "core/log.h"
+
+#define BUFFER_BYTES (256u << 10)
+#define FLUSH_BYTES (64u << 10) /* so much is written at once, */
+#define FLUSH_MS 100            /* or what there is after so long */
+#define FAILED_ROTATION_MS 60000
+#define COMPLAIN_MS 60000 /* log at most one line per this time */
+#define NAME_BYTES 48
+
+static_assert(FLUSH_BYTES + EVENT_LINE_BYTES <= BUFFER_BYTES, "a flush is due before a buffer is full");
+
+enum step { IDLE, WRITE, SYNC, RENAME, OPEN };
+
+struct half {
+    char *data; /* lines from data[1] on */
+    size_t length;
+    uint64_t lines;
+};
+
+struct event_log {
+    struct shard *shard;
+    struct event_log_settings settings;
+    char *path;
+    int directory;
+    int fd;
+    struct half halves[2];
+    unsigned filling;
+    bool flush_due;
+    bool sync_due;
+    bool torn; /* the file does not end with a line feed */
+    bool unsynced;
+    struct op op;
+    enum step step;
+    struct iovec piece; /* what is still to be written of the other half */
+    uint64_t file_bytes;
+    uint64_t rotate_after_ms; /* not before: the last try failed */
+    uint64_t complain_after_ms;
+    unsigned renaming; /* number of the file that is being renamed; 0 is the one without */
+    char from[NAME_BYTES];
+    char to[NAME_BYTES];
+    struct timer flush_timer;
+    struct timer sync_timer;
+    struct shard_hook hook;
+};
+
+static void count_lost(const struct event_log *log, uint64_t lines)
+{
+    if (log->shard->metrics != NULL) {
+        metric_add(&log->shard->metrics->events_lost, lines);
+    }
+}
+
+static void count_written(const struct event_log *log, uint64_t lines)
+{
+    if (log->shard->metrics != NULL) {
+        metric_add(&log->shard->metrics->events_written, lines);
+    }
+}
+
+static void complain(struct event_log *log, const char *what, int error)
+{
+    if (log->shard->now_ms >= log->complain_after_ms) {
+        log->complain_after_ms = log->shard->now_ms + COMPLAIN_MS;
+        log_line(LOG_WARNING, what, "shard=%u path=%s error=\"%s\"", log->shard->index, log->path, strerror(error));
+    }
+}
+
+static void name_of(const struct event_log *log, unsigned number, char name[NAME_BYTES])
+{
+    snprintf(name, NAME_BYTES, number == 0 ? "events-%u.jsonl" : "events-%u.jsonl.%u", log->shard->index, number);
+}
+
+/* --- lines ----------------------------------------------------------------------------------------------------------
+ */
+
+bool event_log_wants(const struct shard *shard, enum event_type type)
+{
+    return shard->events != NULL && (shard->events->settings.types >> type & 1) != 0;
+}
+
+void event_log_write(struct shard *shard, const struct event *event)
+{
+    if (!event_log_wants(shard, event->type)) {
+        return;
+    }
+    struct event_log *log = shard->events;
+    struct half *half = &log->halves[log->filling];
+    struct buffer out = {.data = half->data, .length = half->length + 1, .capacity = BUFFER_BYTES};
+    if (!event_format(&out, event, shard->index, shard->wall_ms)) {
+        count_lost(log, 1);
+        return;
+    }
+    if (half->length == 0) {
+        shard_arm(shard, &log->flush_timer, FLUSH_MS);
+    }
+    half->length = out.length - 1;
+    half->lines++;
+}
+
+/* --- the file -------------------------------------------------------------------------------------------------------
+ */
+
+static void write_piece(struct event_log *log)
+{
+    log->step = WRITE;
+    ring_writev(log->shard->ring, &log->op, log->fd, &log->piece, 1, log->file_bytes, false);
+}
+
+static void begin_write(struct event_log *log)
+{
+    const struct half *half = &log->halves[log->filling];
+    unsigned skip = log->torn ? 0 : 1;
+    half->data[0] = '\n';
+    log->piece = (struct iovec){.iov_base = half->data + skip, .iov_len = half->length + 1 - skip};
+    log->filling = !log->filling;
+    log->flush_due = false;
+    shard_disarm(log->shard, &log->flush_timer);
+    write_piece(log);
+}
+
+/* The other half is written, or its rest is given up. */
+static void end_write(struct event_log *log)
+{
+    struct half *half = &log->halves[!log->filling];
+    uint64_t lost = 0;
+    for (size_t i = 0; i < log->piece.iov_len; i++) {
+        const char *rest = log->piece.iov_base;
+        lost += rest[i] == '\n' && rest + i != half->data; /* the one in front is no line's */
+    }
+    count_lost(log, lost);
+    count_written(log, half->lines - lost);
+    half->length = 0;
+    half->lines = 0;
+    if (!log->unsynced && log->settings.fsync_interval_ms != 0) {
+        shard_arm(log->shard, &log->sync_timer, log->settings.fsync_interval_ms);
+    }
+    log->unsynced = true;
+}
+
+static void written(struct event_log *log, int result)
+{
+    if (result > 0) {
+        size_t length = (size_t)result;
+        char *data = log->piece.iov_base;
+        log->torn = data[length - 1] != '\n';
+        log->piece = (struct iovec){.iov_base = data + length, .iov_len = log->piece.iov_len - length};
+        log->file_bytes += length;
+        if (log->piece.iov_len != 0) {
+            write_piece(log);
+            return;
+        }
+    } else {
+        complain(log, "events are lost", result < 0 ? -result : ENOSPC);
+    }
+    end_write(log);
+}
+
+static void begin_sync(struct event_log *log)
+{
+    log->unsynced = false;
+    log->sync_due = false;
+    shard_disarm(log->shard, &log->sync_timer);
+    log->step = SYNC;
+    ring_fsync(log->shard->ring, &log->op, log->fd, true);
+}
+
+static void rename_one(struct event_log *log)
+{
+    name_of(log, log->renaming, log->from);
+    name_of(log, log->renaming + 1, log->to);
+    log->step = RENAME;
+    ring_renameat(log->shard->ring, &log->op, log->directory, log->from, log->to);
+}
+
+static void fail_rotation(struct event_log *log, int error)
+{
+    complain(log, "event log cannot be rotated", error);
+    log->rotate_after_ms = log->shard->now_ms + FAILED_ROTATION_MS;
+}
+
+static void renamed(struct event_log *log, int result)
+{
+    if (log->renaming != 0) { /* older ones may be missing */
+        log->renaming--;
+        rename_one(log);
+    } else if (result < 0 && result != -ENOENT) {
+        fail_rotation(log, -result);
+    } else {
+        log->step = OPEN;
+        ring_openat(log->shard->ring, &log->op, log->directory, log->from, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
+                    0640);
+    }
+}
+
+static void opened(struct event_log *log, int result)
+{
+    if (result < 0) { /* the renamed file goes on growing */
+        fail_rotation(log, -result);
+        return;
+    }
+    close(log->fd);
+    log->fd = result;
+    log->file_bytes = 0;
+    log->torn = false;
+}
+
+static void step_done(struct op *op, int result, uint32_t flags)
+{
+    struct event_log *log = CONTAINER_OF(op, struct event_log, op);
+    enum step step = log->step;
+    (void)flags;
+    log->step = IDLE;
+    switch (step) {
+    case WRITE: written(log, result); break;
+    case RENAME: renamed(log, result); break;
+    case OPEN: opened(log, result); break;
+    case SYNC:
+        if (result < 0) {
+            complain(log, "event log cannot be synced", -result);
+        }
+        break;
+    case IDLE: CHECK(step != IDLE);
+    }
+}
+
+/* Starts what is due, if nothing is in flight. */
+static void continue_work(struct event_log *log)
+{
+    const struct half *half = &log->halves[log->filling];
+    bool full = log->file_bytes >= log->settings.rotate_bytes && log->shard->now_ms >= log->rotate_after_ms;
+    if (log->step != IDLE) {
+        return;
+    }
+    if (log->unsynced && (log->sync_due || (full && log->settings.fsync_interval_ms != 0))) {
+        begin_sync(log);
+    } else if (full) {
+        log->unsynced = false;
+        log->renaming = log->settings.keep_files - 1;
+        rename_one(log);
+    } else if (half->length >= FLUSH_BYTES || (half->length != 0 && log->flush_due)) {
+        begin_write(log);
+    }
+}
+
+static void run_hook(struct shard_hook *hook)
+{
+    continue_work(CONTAINER_OF(hook, struct event_log, hook));
+}
+
+static void flush_fired(struct timer *timer)
+{
+    CONTAINER_OF(timer, struct event_log, flush_timer)->flush_due = true;
+}
+
+static void sync_fired(struct timer *timer)
+{
+    CONTAINER_OF(timer, struct event_log, sync_timer)->sync_due = true;
+}
+
+/* --- opening and closing --------------------------------------------------------------------------------------------
+ */
+
+static int make_directories(char *path)
+{
+    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(path, 0755); /* whether it is there now shows below */
+        *slash = '/';
+    }
+    return mkdir(path, 0750) == 0 || errno == EEXIST ? 0 : -errno;
+}
+
+/* Opens the directory and the file; finds out where the file ends, and how. */
+static int open_file(struct event_log *log)
+{
+    struct stat status;
+    char name[NAME_BYTES];
+    char last = '\n';
+    int error = make_directories(log->path);
+    if (error != 0) {
+        return error;
+    }
+    log->directory = open(log->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (log->directory < 0) {
+        return -errno;
+    }
+    name_of(log, 0, name);
+    log->fd = openat(log->directory, name, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (log->fd < 0 || fstat(log->fd, &status) != 0) {
+        return -errno;
+    }
+    log->file_bytes = (uint64_t)status.st_size;
+    log->torn = status.st_size != 0 && pread(log->fd, &last, 1, status.st_size - 1) == 1 && last != '\n';
+    return 0;
+}
+
+static void free_log(struct event_log *log)
+{
+    if (log->fd >= 0) {
+        close(log->fd);
+    }
+    if (log->directory >= 0) {
+        close(log->directory);
+    }
+    free(log->halves[0].data);
+    free(log->halves[1].data);
+    free(log->path);
+    free(log);
+}
+
+int event_log_new(struct shard *shard, const struct event_log_settings *settings, struct event_log **ret_log,
+                  char *reason, size_t reason_size)
+{
+    struct event_log *log = calloc(1, sizeof *log);
+    CHECK(log != NULL);
+    log->shard = shard;
+    log->directory = -1;
+    log->fd = -1;
+    log->op.done = step_done;
+    log->path = strdup(settings->path);
+    log->halves[0].data = malloc(BUFFER_BYTES);
+    log->halves[1].data = malloc(BUFFER_BYTES);
+    CHECK(log->path != NULL && log->halves[0].data != NULL && log->halves[1].data != NULL);
+    int error = open_file(log);
+    if (error != 0) {
+        snprintf(reason, reason_size, "event log %s: %s", settings->path, strerror(-error));
+        free_log(log);
+        return error;
+    }
+    event_log_change(log, settings);
+    wheel_timer_init(&log->flush_timer, flush_fired);
+    wheel_timer_init(&log->sync_timer, sync_fired);
+    shard_add_hook(shard, &log->hook, run_hook);
+    shard->events = log;
+    *ret_log = log;
+    return 0;
+}
+
+void event_log_change(struct event_log *log, const struct event_log_settings *settings)
+{
+    CHECK(settings->keep_files >= 1 && settings->rotate_bytes != 0);
+    log->settings = *settings;
+    log->settings.path = log->path;
+}
+
+void event_log_delete(struct event_log *log)
+{
+    struct half *half = NULL;
+    shard_disarm(log->shard, &log->flush_timer);
+    log->settings.rotate_bytes = UINT64_MAX;
+    do {
+        while (log->step != IDLE) {
+            CHECK(ring_enter(log->shard->ring, UINT64_MAX) == 0);
+            ring_run(log->shard->ring);
+        }
+        half = &log->halves[log->filling];
+        log->flush_due = true;
+        continue_work(log);
+    } while (log->step != IDLE || half->length != 0);
+    shard_disarm(log->shard, &log->sync_timer);
+    if (log->settings.fsync_interval_ms != 0) {
+        fdatasync(log->fd);
+    }
+    shard_remove_hook(&log->hook);
+    log->shard->events = NULL;
+    free_log(log);
+}
