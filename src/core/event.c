@@ -57,6 +57,33 @@ static bool plain(unsigned char c)
     return c >= ' ' && c < 0x7f && c != '"' && c != '\\';
 }
 
+#define EACH(octet) (0x0101010101010101ull * (octet)) /* eight octets, all the same */
+
+/* Has one of eight octets a value below `bound`, or equal to zero for bound 1? Exact for octets without their highest
+ * bit. */
+static inline uint64_t any_below(uint64_t eight, unsigned char bound)
+{
+    return (eight - EACH(bound)) & ~eight & EACH(0x80);
+}
+
+/* How many octets need no escape, from the first on. Eight at a time as long as all eight are plain. */
+static size_t plain_run(const unsigned char *text, size_t length)
+{
+    size_t run = 0;
+    uint64_t eight;
+    for (; run + sizeof eight <= length; run += sizeof eight) {
+        memcpy(&eight, text + run, sizeof eight);
+        if (((eight | (eight + EACH(1))) & EACH(0x80)) != 0 || any_below(eight, ' ') != 0 ||
+            any_below(eight ^ EACH('"'), 1) != 0 || any_below(eight ^ EACH('\\'), 1) != 0) {
+            break;
+        }
+    }
+    while (run < length && plain(text[run])) {
+        run++;
+    }
+    return run;
+}
+
 /* Appends what stands for the beginning of `text`, which is not plain. Returns how much of it that was. */
 static size_t put_special(struct buffer *out, const unsigned char *text, size_t length)
 {
@@ -84,10 +111,7 @@ void event_put_string(struct buffer *out, struct bytes text)
     }
     put(out, BYTES("\""));
     while (left != 0) {
-        size_t run = 0;
-        while (run < left && plain(at[run])) {
-            run++;
-        }
+        size_t run = plain_run(at, left);
         put(out, bytes_of(at, run));
         at += run;
         left -= run;
