@@ -115,6 +115,14 @@ $(UNIT) $(TRANSCRIPT) $(SIM) $(FUZZERS): $(O)/%: $(O)/%.o $(SUPPORT) $(LIB) $(WO
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $(sort $(filter %.o,$^)) $(LIB) $(if $(findstring /fuzz/,$@),,-lcmocka) $(LIBS)
 
+# Load generators and the like, of the benchmark and the end-to-end tests: one program per file, nothing of ours in it.
+TOOLS := $(call program,$(wildcard bench/*.c))
+.PHONY: tools
+tools: $(TOOLS)
+$(TOOLS): $(O)/%: $(O)/%.o
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^
+
 # Which programs a variable holds, for tests/run: `make print-UNIT`.
 print-%: ; @echo $($*)
 
@@ -129,12 +137,12 @@ tidy:
 	@/usr/bin/python3 tests/tidy/tidy.py
 
 format:
-	$(or $(shell command -v clang-format-14),clang-format) -i $(call find,src include tests,'*.[ch]')
+	$(or $(shell command -v clang-format-14),clang-format) -i $(call find,src include tests bench,'*.[ch]')
 
 # --- use --------------------------------------------------------------------------------------------------------
 .PHONY: demo bench run
-demo: ; @$(MAKE) --no-print-directory deps-demo && $(MAKE) --no-print-directory all && bench/demo $(BIN)
-bench: ; @$(MAKE) --no-print-directory deps-demo && $(MAKE) --no-print-directory all && bench/run $(BIN)
+demo: ; @$(MAKE) --no-print-directory deps-demo && $(MAKE) --no-print-directory all tools && bench/demo $(BIN)
+bench: ; @$(MAKE) --no-print-directory deps-demo && $(MAKE) --no-print-directory all tools && bench/run $(BIN)
 run: all ; $(BIN) serve --config deploy/ringpost-local.conf
 
 # --- what the machine must have ---------------------------------------------------------------------------------
@@ -182,4 +190,4 @@ help:
 	@echo 'make tidy    look at the style   make format    rewrite to the style'
 	@echo 'make install / uninstall         PREFIX=/usr/local DESTDIR='
 
--include $(OBJECTS:.o=.d) $(call find,$(O)/tests,'*.d') $(O)/src/app/main.d
+-include $(OBJECTS:.o=.d) $(call find,$(O)/tests $(O)/bench,'*.d') $(O)/src/app/main.d
