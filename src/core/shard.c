@@ -397,6 +397,7 @@ static void shard_init(struct shard_group *group, unsigned index)
     struct shard *shard = &group->shards[index];
     shard->index = index;
     shard->group = group;
+    shard->context = group->settings.context;
     list_init(&shard->hooks);
     list_init(&shard->message_pool);
     list_init(&shard->starved);

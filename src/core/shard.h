@@ -47,6 +47,7 @@ struct shard {
     struct delivery *delivery;
     struct resolver *resolver;
     struct event_log *events;
+    void *context; /* of the group's settings, for whoever put the layers together */
     struct {
         shard_mail_handler *run;
         void *context;

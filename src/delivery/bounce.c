@@ -215,12 +215,12 @@ static void describe(struct journal *journal, unsigned i, struct texts *texts, s
     }
 }
 
-static struct bytes original_header(const struct spool_view *view)
+static struct bytes original_header(const struct spool_view *view, uint64_t bytes_max)
 {
-    if (view->extent_count != 0) {
-        return spool_view_body(view, 0);
-    }
-    return bytes_of(view->prologue.data, view->prologue.length + view->body.length);
+    struct bytes header = view->extent_count != 0
+                              ? spool_view_body(view, 0)
+                              : bytes_of(view->prologue.data, view->prologue.length + view->body.length);
+    return bytes_slice(header, 0, header.length < bytes_max ? header.length : (size_t)bytes_max);
 }
 
 static bool make_notification(struct journal *journal, struct bytes sender)
@@ -246,7 +246,7 @@ static bool make_notification(struct journal *journal, struct bytes sender)
         .now_s = (int64_t)(delivery->shard->wall_ms / 1000),
         .recipients = recipients,
         .recipients_count = journal->what.count,
-        .header = original_header(&journal->view),
+        .header = original_header(&journal->view, delivery->settings->bounce_quote_bytes_max),
         .boundary = bytes_of_string(boundary),
     };
     journal->text = (struct buffer){.data = malloc(BOUNCE_BYTES_MAX), .capacity = BOUNCE_BYTES_MAX};

@@ -60,8 +60,9 @@ struct delivery_settings {
     struct delivery_source source_ipv6;
     struct mx_settings mx;
     bool bounces;
-    struct bytes postmaster_domain; /* where mail to "Postmaster" without a domain goes; empty: the hostname */
-    unsigned first_shard;           /* the shards with the delivery role */
+    uint64_t bounce_quote_bytes_max; /* of the original message */
+    struct bytes postmaster_domain;  /* where mail to "Postmaster" without a domain goes; empty: the hostname */
+    unsigned first_shard;            /* the shards with the delivery role */
     unsigned shard_count;
 };
 

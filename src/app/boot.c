@@ -1,0 +1,337 @@
+/* Putting the server together, and taking it apart without losing anything.
+ *
+ * Start: each shard, in its own thread, makes delivery, queue, resolver, event log, its spools (what they find goes
+ * into the queues) and last its listeners. Spool number i belongs to inbound shard i; directories that are left over
+ * from a start with more shards are dealt out to those that exist.
+ *
+ * Stop, in steps that every shard has taken before the next one begins, because a message's owner and its deliverer
+ * need each other: no new mail -> connections finish -> mail between shards settles -> loops end, spools are sealed.
+ */
+#include "app/boot.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "app/boot_private.h"
+#include "app/cli.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/stream.h"
+#include "core/tls.h"
+#include "queue/enqueue.h"
+
+#define BOOT_SETTLED_ROUNDS 4 /* quiet looks in a row before mail between shards counts as settled */
+#define BOOT_ROUND_MS 2
+#define BOOT_COMPACTION_MAX UINT32_MAX
+
+/* --- start of one shard -------------------------------------------------------------------------------------- */
+
+struct recovery {
+    struct shard *shard;
+    unsigned number;
+    uint64_t messages;
+};
+
+static void recovered(void *context, const struct spool_recovered *message)
+{
+    struct recovery *recovery = context;
+    enqueue_recovered(recovery->shard->queue, recovery->number, message);
+    recovery->messages++;
+}
+
+static int open_spool(struct boot *boot, struct shard *shard, unsigned number)
+{
+    const struct settings_spool *from = &boot->settings->spool;
+    struct recovery recovery = {.shard = shard, .number = number};
+    uint64_t rate = from->compaction_rate_bytes;
+    struct spool_settings settings = {
+        .root = from->path,
+        .number = number,
+        .segment_bytes = (uint32_t)from->segment_bytes,
+        .spare_max = from->spare_segments_max,
+        .compaction_bytes_per_second = (uint32_t)(rate < BOOT_COMPACTION_MAX ? rate : BOOT_COMPACTION_MAX),
+        .recovered = recovered,
+        .context = &recovery,
+    };
+    struct spool *spool = NULL;
+    char reason[256] = "";
+    uint64_t begin_ms = clock_monotonic_ms();
+    enum err err = spool_open(shard, &settings, &spool, reason, sizeof reason);
+    if (err != ERR_OK) {
+        char quoted[512];
+        log_line(LOG_ERROR, "the spool cannot be opened", "spool=%s/%u error=%s reason=%s", from->path, number,
+                 err_name(err), log_quote(bytes_of_string(reason), quoted, sizeof quoted));
+        return err == ERR_NO_MEMORY ? -ENOMEM : err == ERR_LOCKED ? -EBUSY : -EIO;
+    }
+    queue_add_spool(shard->queue, number, spool);
+    boot->spools[number] = spool;
+    if (number == shard->index) {
+        shard->spool = spool;
+    }
+    log_line(LOG_INFO, "spool opened", "spool=%s/%u shard=%u messages=%llu ms=%llu", from->path, number, shard->index,
+             (unsigned long long)recovery.messages, (unsigned long long)(clock_monotonic_ms() - begin_ms));
+    return 0;
+}
+
+static int start_inbound(struct boot *boot, struct shard *shard)
+{
+    char reason[256] = "";
+    for (unsigned number = 0; number < QUEUE_SPOOLS; number++) {
+        if (boot->spool_wanted[number] && boot->spool_shard[number] == shard->index) {
+            int error = open_spool(boot, shard, number);
+            if (error != 0) {
+                return error;
+            }
+        }
+    }
+    struct inbound *inbound = NULL;
+    int error = inbound_new(shard, boot->admission, &boot->mapped->inbound, &inbound, reason, sizeof reason);
+    if (error != 0) {
+        log_line(LOG_ERROR, "cannot listen", "reason=\"%s\"", reason);
+    }
+    return error;
+}
+
+static int start_shard(struct shard *shard, void *context)
+{
+    struct boot *boot = context;
+    struct boot_settings *mapped = boot->mapped;
+    char reason[256] = "";
+    stream_shard_start(shard);
+    struct delivery *delivery = delivery_new(shard, &mapped->delivery);
+    if (delivery == NULL) {
+        return -ENOMEM;
+    }
+    struct queue_ops ops;
+    delivery_queue_ops(&ops, delivery);
+    struct queue *queue = queue_new(shard, &mapped->queue, &ops, boot->spool_shard);
+    if (queue == NULL) {
+        return -ENOMEM;
+    }
+    struct resolver *resolver = NULL;
+    int error = resolver_new(shard, &mapped->resolver, &resolver, reason, sizeof reason);
+    if (error != 0) {
+        log_line(LOG_ERROR, "the resolver cannot be started", "reason=\"%s\"", reason);
+        return error;
+    }
+    shard->resolver = resolver;
+    delivery_start(delivery, queue, resolver);
+    if (mapped->events.path[0] != '\0') {
+        struct event_log *events = NULL;
+        error = event_log_new(shard, &mapped->events, &events, reason, sizeof reason);
+        if (error != 0) {
+            log_line(LOG_ERROR, "the event log cannot be opened", "reason=\"%s\"", reason);
+            return error;
+        }
+    }
+    return shard->index < mapped->inbound_shards ? start_inbound(boot, shard) : 0;
+}
+
+/* --- end of one shard ---------------------------------------------------------------------------------------- */
+
+static void resolver_gone(void *context)
+{
+    bool *gone = context;
+    *gone = true;
+}
+
+static void end_shard(struct shard *shard, void *context)
+{
+    struct boot *boot = context;
+    if (shard->inbound != NULL) {
+        inbound_delete(shard->inbound);
+    }
+    queue_delete(shard->queue);
+    delivery_delete(shard->delivery);
+    bool gone = false;
+    resolver_close(shard->resolver, resolver_gone, &gone);
+    while (!gone) {
+        ring_enter(shard->ring, 10);
+        ring_run(shard->ring);
+    }
+    for (unsigned number = 0; number < QUEUE_SPOOLS; number++) {
+        if (boot->spools[number] != NULL && boot->spool_shard[number] == shard->index) {
+            spool_close(boot->spools[number]);
+        }
+    }
+    if (shard->events != NULL) {
+        event_log_delete(shard->events);
+    }
+    stream_shard_stop(shard);
+}
+
+/* --- stopping ------------------------------------------------------------------------------------------------ */
+
+static void inbound_stopped(struct inbound *inbound)
+{
+    struct boot *boot = inbound->shard->context;
+    atomic_fetch_add(&boot->stopped, 1);
+}
+
+static void stop_inbound(struct shard *shard, void *context)
+{
+    struct boot *boot = context;
+    if (shard->inbound == NULL) {
+        atomic_fetch_add(&boot->stopped, 1);
+        return;
+    }
+    uint64_t now_ms = clock_monotonic_ms();
+    inbound_stop(shard->inbound, boot->deadline_ms > now_ms ? boot->deadline_ms - now_ms : 0, inbound_stopped);
+}
+
+static void delivery_stopped(void *context)
+{
+    struct boot *boot = context;
+    atomic_fetch_add(&boot->stopped, 1);
+}
+
+static void stop_delivery(struct shard *shard, void *context)
+{
+    struct boot *boot = context;
+    delivery_stop(shard->delivery, boot->deadline_ms, delivery_stopped, boot);
+}
+
+static void look_busy(struct shard *shard, void *context)
+{
+    bool *busy = context;
+    *busy |= shard->delivery->journals != 0 || shard->delivery->attempts.used != 0;
+}
+
+static void end_loop(struct shard *shard, void *context)
+{
+    (void)context;
+    shard->stopping = true;
+}
+
+static void pause_ms(unsigned ms)
+{
+    struct timespec time = {.tv_nsec = (long)ms * 1000000};
+    nanosleep(&time, NULL);
+}
+
+static void on_every_shard(struct boot *boot, void (*call)(struct shard *shard, void *context), void *context)
+{
+    for (unsigned i = 0; i < boot->mapped->shards; i++) {
+        shard_call(boot->group, i, call, context);
+    }
+}
+
+/* Takes every shard through one step of the stop; the control thread's watchdog is fed meanwhile. */
+static void stop_step(struct boot *boot, void (*step)(struct shard *shard, void *context))
+{
+    atomic_store(&boot->stopped, 0);
+    on_every_shard(boot, step, boot);
+    while (atomic_load(&boot->stopped) < boot->mapped->shards) {
+        boot_watch_stop(boot);
+        pause_ms(BOOT_ROUND_MS);
+    }
+}
+
+static void settle(struct boot *boot)
+{
+    for (unsigned quiet = 0; quiet < BOOT_SETTLED_ROUNDS;) {
+        bool busy = false;
+        on_every_shard(boot, look_busy, &busy);
+        quiet = busy ? 0 : quiet + 1;
+        boot_watch_stop(boot);
+        if (clock_monotonic_ms() > boot->deadline_ms + BOOT_SETTLE_MS) {
+            log_line(LOG_WARNING, "outcomes could not be written before the stop", NULL);
+            break;
+        }
+        pause_ms(BOOT_ROUND_MS);
+    }
+}
+
+void boot_stop(struct boot *boot)
+{
+    boot->deadline_ms = clock_monotonic_ms() + boot->settings->stop_timeout_ms;
+    stop_step(boot, stop_inbound);
+    stop_step(boot, stop_delivery);
+    settle(boot);
+    on_every_shard(boot, end_loop, NULL);
+    shard_group_join(boot->group);
+}
+
+/* --- the whole ----------------------------------------------------------------------------------------------- */
+
+/* Spools 0 to n - 1 are written by the n inbound shards; others that exist are dealt out. */
+static bool deal_spools(struct boot *boot)
+{
+    const char *path = boot->settings->spool.path;
+    unsigned shards = boot->mapped->inbound_shards;
+    if (mkdir(path, 0750) != 0 && errno != EEXIST) {
+        log_line(LOG_ERROR, "the spool directory cannot be made", "path=%s error=\"%s\"", path, strerror(errno));
+        return false;
+    }
+    DIR *directory = opendir(path);
+    if (directory == NULL) {
+        log_line(LOG_ERROR, "the spool directory cannot be read", "path=%s error=\"%s\"", path, strerror(errno));
+        return false;
+    }
+    struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL) {
+        uint64_t number = 0;
+        if (bytes_parse_number(bytes_of_string(entry->d_name), &number) && number < QUEUE_SPOOLS) {
+            boot->spool_wanted[number] = true;
+        }
+    }
+    closedir(directory);
+    for (unsigned number = 0; number < QUEUE_SPOOLS; number++) {
+        boot->spool_shard[number] = (uint8_t)(number % shards);
+        boot->spool_wanted[number] |= number < shards;
+    }
+    return true;
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static bool start(struct boot *boot)
+{
+    char reason[256] = "";
+    struct shard_group_settings settings = {
+        .shards = boot->mapped->shards,
+        .pin = boot->settings->shards.pin,
+        .ring = boot->mapped->ring,
+        .start = start_shard,
+        .stop = end_shard,
+        .context = boot,
+    };
+    int error = shard_group_start(&settings, &boot->group, reason, sizeof reason);
+    if (error != 0) {
+        log_line(LOG_ERROR, "the server cannot be started", "reason=\"%s\"", reason);
+    }
+    return error == 0;
+}
+
+int boot_serve(const struct settings *settings)
+{
+    struct boot boot = {.settings = settings, .first_settings = settings};
+    log_set_level(settings->log.level);
+    raise_file_limit();
+    boot.mapped = boot_settings_new(settings);
+    if (boot.mapped == NULL || !deal_spools(&boot)) {
+        return CLI_CONFIG;
+    }
+    boot.admission = admission_new(boot.mapped->inbound_shards, settings->listeners_count,
+                                   settings->limits.connections_max);
+    if (boot.admission == NULL || !boot_signals_block() || tls_library_init() != 0 || !start(&boot)) {
+        return CLI_CONFIG;
+    }
+    int code = boot_run(&boot);
+    admission_delete(boot.admission);
+    boot_settings_free(boot.mapped);
+    return code;
+}

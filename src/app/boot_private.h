@@ -1,0 +1,34 @@
+/* What boot.c, boot_run.c and boot_control.c share. */
+#ifndef APP_BOOT_PRIVATE_H
+#define APP_BOOT_PRIVATE_H
+
+#include <stdatomic.h>
+
+#include "app/boot_settings.h"
+#include "spool/spool.h"
+
+#define BOOT_SETTLE_MS 5000 /* for the last outcomes, beyond the deadline of a stop */
+
+struct boot {
+    const struct settings *settings;       /* in force */
+    const struct settings *first_settings; /* the caller's */
+    struct boot_settings *mapped;
+    struct admission *admission;
+    struct shard_group *group;
+    struct spool *spools[QUEUE_SPOOLS]; /* each entry is written by its own shard, before the loops */
+    bool spool_wanted[QUEUE_SPOOLS];
+    uint8_t spool_shard[QUEUE_SPOOLS];
+    uint64_t deadline_ms;     /* of the stop */
+    _Atomic unsigned stopped; /* shards that have taken a step of it */
+};
+
+/* boot.c: takes everything down in order; the group is gone then. */
+void boot_stop(struct boot *boot);
+
+/* boot_run.c: the main thread, from the start of the shards to their end. Returns the exit code. */
+bool boot_signals_block(void);
+int boot_run(struct boot *boot);
+/* Between two looks at a stop in progress: a second signal ends the process at once, which loses nothing. */
+void boot_watch_stop(struct boot *boot);
+
+#endif

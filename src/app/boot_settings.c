@@ -1,0 +1,184 @@
+#include "app/boot_settings.h"
+
+#include <stdlib.h>
+
+static unsigned share(unsigned total, unsigned shards)
+{
+    return (total + shards - 1) / shards;
+}
+
+static void map_shards(struct boot_settings *boot, const struct settings *settings)
+{
+    boot->shards = settings->shards.count;
+    boot->inbound_shards = settings->shards.inbound != 0 ? settings->shards.inbound : boot->shards;
+    boot->delivery_first = settings->shards.delivery != 0 ? boot->shards - settings->shards.delivery : 0;
+    boot->delivery_shards = settings->shards.delivery != 0 ? settings->shards.delivery : boot->shards;
+    boot->ring = (struct ring_settings){
+        .entries = settings->limits.ring_entries,
+        .receive_buffers = settings->limits.receive_buffers,
+        .receive_buffer_bytes = settings->limits.receive_buffer_bytes,
+    };
+}
+
+static void map_listener(struct inbound_listener_settings *to, const struct settings_listener *from)
+{
+    *to = (struct inbound_listener_settings){
+        .name = from->name,
+        .endpoint = from->endpoint,
+        .durability = from->durability == SETTINGS_RELAXED ? INBOUND_RELAXED : INBOUND_SYNC,
+        .hostname = from->hostname,
+        .banner = from->banner,
+        .message_bytes_max = from->message_bytes_max,
+        .recipients_max = from->recipients_max,
+        .text_line_bytes_max = from->text_line_bytes_max,
+        .command_bytes_max = from->command_bytes_max,
+        .received_max = from->received_max,
+        .errors_max = from->errors_max,
+        .connections_max = from->connections_max,
+        .connections_per_address_max = from->connections_per_address_max,
+        .relay_networks = from->relay_networks,
+        .relay_networks_count = from->relay_networks_count,
+        .timeouts = {.command_ms = from->timeouts.command_ms,
+                     .data_block_ms = from->timeouts.data_block_ms,
+                     .message_ms = from->timeouts.message_ms,
+                     .session_ms = from->timeouts.session_ms},
+    };
+}
+
+static bool map_inbound(struct boot_settings *boot, const struct settings *settings)
+{
+    boot->listeners = calloc(settings->listeners_count, sizeof *boot->listeners);
+    if (boot->listeners == NULL) {
+        return false;
+    }
+    for (unsigned i = 0; i < settings->listeners_count; i++) {
+        map_listener(&boot->listeners[i], &settings->listeners[i]);
+    }
+    boot->inbound = (struct inbound_settings){
+        .listeners = boot->listeners,
+        .listeners_count = settings->listeners_count,
+        .body_memory_bytes_max = settings->limits.body_memory_bytes_max,
+        .receive_buffers = settings->limits.receive_buffers,
+    };
+    return true;
+}
+
+static void map_queue(struct boot_settings *boot, const struct settings *settings)
+{
+    struct queue_settings *queue = &boot->queue;
+    queue->retry_count = settings->retry.schedule_ms_count < QUEUE_RETRY_STEPS ? settings->retry.schedule_ms_count
+                                                                               : QUEUE_RETRY_STEPS;
+    for (unsigned i = 0; i < queue->retry_count; i++) {
+        uint64_t wait_ms = settings->retry.schedule_ms[i];
+        queue->retry_ms[i] = (uint32_t)(wait_ms < UINT32_MAX ? wait_ms : UINT32_MAX);
+    }
+    queue->jitter_percent = settings->retry.jitter_percent;
+    queue->expire_ms = settings->retry.expire_ms;
+    queue->recipients_max = settings->limits.queued_recipients_max;
+    queue->shards = boot->delivery_shards;
+}
+
+static void map_timeouts(struct delivery_timeouts *to, const struct settings_delivery *from)
+{
+    *to = (struct delivery_timeouts){
+        .connect_ms = from->timeouts.connect_ms,
+        .idle_ms = from->idle_timeout_ms,
+        .phase_ms = {[SMTP_CLIENT_PHASE_IDLE] = from->idle_timeout_ms,
+                     [SMTP_CLIENT_PHASE_GREETING] = from->timeouts.greeting_ms,
+                     [SMTP_CLIENT_PHASE_EHLO] = from->timeouts.ehlo_ms,
+                     [SMTP_CLIENT_PHASE_MAIL] = from->timeouts.mail_ms,
+                     [SMTP_CLIENT_PHASE_RCPT] = from->timeouts.rcpt_ms,
+                     [SMTP_CLIENT_PHASE_DATA] = from->timeouts.data_ms,
+                     [SMTP_CLIENT_PHASE_BODY] = from->timeouts.body_ms,
+                     [SMTP_CLIENT_PHASE_DOT] = from->timeouts.dot_ms,
+                     [SMTP_CLIENT_PHASE_QUIT] = from->timeouts.quit_ms},
+    };
+}
+
+static void map_route(struct delivery_route *to, const struct settings_route *from,
+                      const struct settings_delivery *delivery)
+{
+    *to = (struct delivery_route){
+        .domain = bytes_of_string(from->domain),
+        .host = bytes_of_string(from->host),
+        .by_mx = from->hop == SETTINGS_HOP_MX,
+        .port = (uint16_t)from->port,
+        .connections_max = from->connections_max != 0 ? from->connections_max
+                                                      : delivery->connections_per_destination_max,
+        .messages_per_connection_max = from->messages_per_connection_max != 0 ? from->messages_per_connection_max
+                                                                              : delivery->messages_per_connection_max,
+        .recipients_max = from->recipients_per_transaction_max != 0 ? from->recipients_per_transaction_max
+                                                                    : delivery->recipients_per_transaction_max,
+    };
+}
+
+static bool map_delivery(struct boot_settings *boot, const struct settings *settings)
+{
+    const struct settings_delivery *from = &settings->delivery;
+    struct delivery_settings *to = &boot->delivery;
+    boot->routes = calloc(settings->routes_count, sizeof *boot->routes);
+    if (boot->routes == NULL) {
+        return false;
+    }
+    for (unsigned i = 0; i < settings->routes_count; i++) {
+        map_route(&boot->routes[i], &settings->routes[i], from);
+    }
+    to->hostname = bytes_of_string(from->hostname);
+    to->postmaster_domain = bytes_of_string(settings->hostname);
+    to->routes = boot->routes;
+    to->route_count = settings->routes_count;
+    to->connections_max = share(from->connections_max, boot->delivery_shards);
+    map_timeouts(&to->timeouts, from);
+    for (unsigned i = 0; i < from->source_addresses_count; i++) {
+        const struct config_endpoint *source = &from->source_addresses[i];
+        struct delivery_source *place = source->address.ss_family == AF_INET6 ? &to->source_ipv6 : &to->source_ipv4;
+        *place = (struct delivery_source){.address = source->address, .length = source->length};
+    }
+    boot->own_names[0] = bytes_of_string(settings->hostname);
+    to->mx = (struct mx_settings){
+        .family = from->prefer_ipv6 ? MX_IPV6_FIRST : MX_IPV4_FIRST,
+        .own_names = boot->own_names,
+        .own_name_count = 1,
+    };
+    to->bounces = settings->bounce.enabled;
+    to->bounce_quote_bytes_max = settings->bounce.quote_bytes_max;
+    to->first_shard = boot->delivery_first;
+    to->shard_count = boot->delivery_shards;
+    return true;
+}
+
+struct boot_settings *boot_settings_new(const struct settings *settings)
+{
+    struct boot_settings *boot = calloc(1, sizeof *boot);
+    if (boot == NULL) {
+        return NULL;
+    }
+    map_shards(boot, settings);
+    map_queue(boot, settings);
+    if (!map_inbound(boot, settings) || !map_delivery(boot, settings)) {
+        boot_settings_free(boot);
+        return NULL;
+    }
+    boot->resolver = (struct resolver_settings){
+        .servers = settings->dns.servers,
+        .server_count = settings->dns.servers_count,
+        .timeout_ms = (unsigned)settings->dns.timeout_ms,
+        .tries = settings->dns.tries,
+        .cache_entries_max = settings->dns.cache_entries_max,
+    };
+    boot->events = (struct event_log_settings){
+        .path = settings->events.path,
+        .rotate_bytes = settings->events.rotate_bytes,
+        .keep_files = settings->events.keep_files,
+        .fsync_interval_ms = settings->events.fsync_interval_ms,
+        .types = settings->events.types,
+    };
+    return boot;
+}
+
+void boot_settings_free(struct boot_settings *boot)
+{
+    free(boot->listeners);
+    free(boot->routes);
+    free(boot);
+}
