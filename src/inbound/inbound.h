@@ -1,0 +1,108 @@
+/* Receiving mail: the per-shard object of this layer, and its settings as plain data.
+ *
+ *   listener -> admission -> server_session -> smtp/server (pure)
+ *                                 |-> policy      may this client send to there?
+ *                                 '-> reception   envelope and body on their way into the spool
+ *
+ * Everything runs on the shard's own thread, but for `struct admission`, which all shards share.
+ */
+#ifndef INBOUND_INBOUND_H
+#define INBOUND_INBOUND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "core/config.h"
+#include "core/shard.h"
+#include "inbound/admission.h"
+#include "inbound/block_pool.h"
+#include "inbound/body.h"
+
+#define INBOUND_REPLY_BLOCK_BYTES 4096
+#define INBOUND_OUTPUT_BLOCKED_MS 60000 /* a client that does not read its replies for so long is cut off */
+#define INBOUND_OUTPUT_GRACE_MS 1000    /* and sooner than that when receive buffers are short */
+#define INBOUND_LINGER_MS 2000          /* after our last reply we wait so long for the client to close */
+#define INBOUND_LINGER_BYTES (256u * 1024)
+#define INBOUND_STOP_GRACE_MS 1000 /* for the 421s to leave after the deadline of a stop */
+
+enum inbound_durability { INBOUND_SYNC, INBOUND_RELAXED };
+
+struct inbound_timeouts {
+    uint64_t command_ms;    /* for a whole command line, however it trickles in */
+    uint64_t data_block_ms; /* without any byte of a message */
+    uint64_t message_ms;    /* from 354 to the final dot */
+    uint64_t session_ms;    /* then 421 between transactions */
+};
+
+struct inbound_listener_settings {
+    const char *name;
+    struct config_endpoint endpoint;
+    enum inbound_durability durability;
+    const char *hostname; /* in greeting, EHLO and Received */
+    const char *banner;   /* text after the hostname in the greeting */
+    uint64_t message_bytes_max;
+    unsigned recipients_max;
+    unsigned text_line_bytes_max; /* with CRLF */
+    unsigned command_bytes_max;   /* with CRLF */
+    unsigned received_max;
+    unsigned errors_max;
+    unsigned connections_max;
+    unsigned connections_per_address_max;
+    const struct config_network *relay_networks;
+    unsigned relay_networks_count;
+    struct inbound_timeouts timeouts;
+};
+
+struct inbound_settings {
+    const struct inbound_listener_settings *listeners; /* at least one, at most ADMISSION_LISTENERS_MAX */
+    unsigned listeners_count;
+    uint64_t body_memory_bytes_max; /* of this shard */
+    unsigned receive_buffers;       /* of this shard's ring */
+};
+
+struct listener;
+
+struct inbound {
+    struct shard *shard;
+    struct admission *admission;
+    struct listener *listeners;
+    unsigned listeners_count;
+    struct body_pool bodies;
+    struct block_pool replies; /* INBOUND_REPLY_BLOCK_BYTES each */
+    struct block_pool receptions;
+    struct list sessions;
+    unsigned session_count;
+    unsigned reception_count; /* with those whose session is gone */
+    struct list unsent;       /* sessions with a send in flight, the longest waiting one first */
+    struct timer unsent_timer;
+    unsigned receive_buffers;
+    struct shard_hook hook;
+    bool stopping;
+    bool overdue; /* the stop's deadline has passed */
+    bool stopped;
+    struct timer stop_timer;
+    void (*stop_done)(struct inbound *inbound);
+};
+
+/* Opens the listeners of this shard and sets shard->inbound. shard->spool must be set, shard->queue before the first
+ * message. Copies the settings. 0, or -errno with a one-line reason that names the listener. */
+int inbound_new(struct shard *shard, struct admission *admission, const struct inbound_settings *settings,
+                struct inbound **ret_inbound, char *reason, size_t reason_size);
+
+/* New settings for connections that are accepted from now on; those that are open keep theirs. Listeners are matched by
+ * name; listeners that came, went or moved to another address need a restart and are left as they are here. ERR_... */
+bool inbound_reload(struct inbound *inbound, const struct inbound_settings *settings);
+
+/* Closes the listeners and says 421 to every session that is between transactions; the others may finish theirs within
+ * `deadline_ms`. A message whose commit has begun always gets its answer. Calls `done` once when nothing is left, never
+ * from inside this function. */
+void inbound_stop(struct inbound *inbound, uint64_t deadline_ms, void (*done)(struct inbound *inbound));
+
+/* Only after `done`. */
+void inbound_delete(struct inbound *inbound);
+
+/* For this layer: something was closed; is that the end of a stop? */
+void inbound_settle(struct inbound *inbound);
+
+#endif

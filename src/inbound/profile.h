@@ -1,0 +1,29 @@
+/* A listener's settings in the form that sessions use: immutable, shared by all sessions that began under them,
+ * gone with the last one. So a reload never changes a rule in the middle of a session. One shard's only: the count
+ * needs no atomics. */
+#ifndef INBOUND_PROFILE_H
+#define INBOUND_PROFILE_H
+
+#include "inbound/inbound.h"
+#include "smtp/server.h"
+
+struct profile {
+    unsigned references;
+    enum inbound_durability durability;
+    unsigned connections_max;
+    unsigned connections_per_address_max;
+    struct inbound_timeouts timeouts;
+    struct smtp_server_config smtp;
+    struct bytes name;
+    struct bytes banner;
+    struct config_network *relay_networks;
+    unsigned relay_networks_count;
+    char text[]; /* what the spans above point to */
+};
+
+/* A copy with one reference; NULL without memory. */
+struct profile *profile_new(const struct inbound_listener_settings *settings);
+struct profile *profile_take(struct profile *profile);
+void profile_give(struct profile *profile);
+
+#endif

@@ -1,0 +1,58 @@
+/* One message being received: its envelope and body in memory, large bodies flowing into the spool as extents, then
+ * the commit. It belongs to a session until that lets go; a commit that has begun ends by itself, with or without a
+ * session. */
+#ifndef INBOUND_RECEPTION_H
+#define INBOUND_RECEPTION_H
+
+#include "inbound/inbound.h"
+#include "inbound/peer.h"
+#include "inbound/profile.h"
+#include "mail/address.h"
+#include "smtp/dot.h"
+#include "spool/spool.h"
+
+#define RECEPTION_ENVELOPE_BYTES_MIN 1024
+#define RECEPTION_ENVELOPE_BYTES_MAX (2u << 20)
+#define RECEPTION_EXTENTS_IN_FLIGHT 2
+#define RECEPTION_ID_BYTES 17 /* sixteen hexadecimal digits and a NUL */
+#define RECEPTION_SPARE 256   /* kept per shard */
+
+struct reception;
+
+/* What stays the same during a session. Spans live as long as the session. */
+struct reception_client {
+    const struct peer *peer;
+    struct bytes helo;
+    struct profile *profile;
+    bool extended; /* EHLO */
+};
+
+size_t reception_bytes(void); /* of memory per message in hand, for the shard's pool */
+
+/* `changed` is called when reception_stalled or reception_finished may have changed, never from inside a function of
+ * this file. NULL without memory. */
+struct reception *reception_begin(struct inbound *inbound, const struct reception_client *client,
+                                  const struct address *sender, void (*changed)(void *owner), void *owner);
+
+/* ERR_FULL: the envelope has its largest size. ERR_NO_MEMORY: the pool is exhausted. Nothing was added then. */
+enum err reception_add_recipient(struct reception *reception, const struct address *recipient);
+
+/* A piece in wire form, copied. Never fails here: what cannot be kept is drained, and reception_finish will say so. */
+void reception_body(struct reception *reception, struct bytes piece);
+
+/* So much waits for the disk that no more input may be taken. */
+bool reception_stalled(const struct reception *reception);
+
+/* The message is whole: stores it. `dot` is what the machine found out about it. */
+void reception_finish(struct reception *reception, const struct reception_client *client, const struct dot *dot);
+
+/* The outcome, after reception_finish. ERR_OK: durable (or written, when the listener is relaxed), queued, counted. */
+bool reception_finished(const struct reception *reception, enum err *ret_err);
+
+/* Valid once finished with ERR_OK. */
+const char *reception_id(const struct reception *reception, char text[RECEPTION_ID_BYTES]);
+
+/* The session has no more use for it. Unless reception_finish was called the message is forgotten. */
+void reception_release(struct reception *reception);
+
+#endif

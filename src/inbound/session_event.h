@@ -1,0 +1,32 @@
+/* What happens to mail that is received, for the event log. */
+#ifndef INBOUND_SESSION_EVENT_H
+#define INBOUND_SESSION_EVENT_H
+
+#include "core/shard.h"
+#include "inbound/peer.h"
+#include "smtp/reply.h"
+
+struct session_event {
+    struct shard *shard;
+    struct bytes listener;
+    const struct peer *peer;
+    /* reception */
+    uint64_t id;
+    struct bytes envelope; /* spool/envelope.h */
+    unsigned recipients;
+    uint64_t message_bytes;
+    bool relaxed; /* acknowledged before its sync */
+    /* rejection */
+    const char *phase;      /* "mail", "rcpt" or "dot" */
+    struct bytes sender;    /* at mail */
+    struct bytes recipient; /* at rcpt */
+    const struct reply *reply;
+};
+
+/* A message was accepted. */
+void session_event_reception(const struct session_event *about);
+
+/* A sender, a recipient or a message was refused. */
+void session_event_rejection(const struct session_event *about);
+
+#endif
