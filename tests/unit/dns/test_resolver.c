@@ -28,7 +28,8 @@ struct server {
     atomic_bool stop;
     atomic_uint queries; /* UDP and TCP */
     atomic_uint tcp_queries;
-    unsigned seen_lossy;
+    unsigned lossy; /* questions of that name so far */
+    unsigned garbage;
     struct dns_packet query;
     struct dns_packet reply;
 };
@@ -114,10 +115,10 @@ static void send_to(const struct sockaddr_in *peer)
 /* What a forger or a broken server would send before, or instead of, the reply. */
 static bool misbehave(const struct sockaddr_in *peer, const char *name, unsigned type, unsigned id)
 {
-    if (begins(name, "dead") || (begins(name, "lossy") && server.seen_lossy++ == 0)) {
+    if (begins(name, "dead") || (begins(name, "lossy") && server.lossy++ == 0)) {
         return true;
     }
-    if (begins(name, "garbage")) {
+    if (begins(name, "garbage") && server.garbage++ == 0) {
         sendto(server.udp, "\xff\xff\xff", 3, 0, (const struct sockaddr *)peer, sizeof *peer);
         sendto(server.udp, "", 0, 0, (const struct sockaddr *)peer, sizeof *peer);
     }
@@ -253,6 +254,8 @@ static struct {
     bool closed;
 } bench;
 
+static unsigned open_asks;
+
 static void bench_closed(void *context)
 {
     (void)context;
@@ -306,6 +309,7 @@ static void run(void (*begin)(void))
     struct shard_group *group;
     char reason[200] = "";
     memset(&bench, 0, sizeof bench);
+    open_asks = 0;
     bench.settings = (struct resolver_settings){
         .servers = &server.endpoint,
         .server_count = 1,
@@ -335,7 +339,6 @@ struct asker {
 };
 
 static struct asker askers[2000];
-static unsigned open_asks;
 static bool asking;
 
 static void note(struct asker *asker, const struct answer *answer)
@@ -395,6 +398,34 @@ static const struct {
 
 #define REPLIES (sizeof replies / sizeof replies[0])
 
+static size_t reply_number;
+
+static void ask_one(void)
+{
+    CHECK(ask(&askers[0], replies[reply_number].name, ANSWER_MX) == NULL);
+}
+
+/* Each on a channel of its own: newer versions of c-ares let questions pay for what another one's reply broke. */
+static void every_kind_of_reply(void **state)
+{
+    (void)state;
+    for (reply_number = 0; reply_number < REPLIES; reply_number++) {
+        run(ask_one);
+        print_message("%s\n", replies[reply_number].name);
+        assert_true(askers[0].done);
+        assert_false(askers[0].inside);
+        assert_int_equal(askers[0].status, replies[reply_number].status);
+        assert_int_equal(askers[0].count, replies[reply_number].count);
+        if (replies[reply_number].cause != NULL) {
+            assert_string_equal(askers[0].cause, replies[reply_number].cause);
+        }
+        assert_int_equal(askers[0].authentic, begins(replies[reply_number].name, "secure"));
+        assert_int_equal(bench.queries, 1);
+        assert_int_equal(bench.failures, replies[reply_number].status == ANSWER_TEMPORARY);
+    }
+    assert_int_equal(atomic_load(&server.tcp_queries), 1);
+}
+
 static void ask_everything(void)
 {
     for (size_t i = 0; i < REPLIES; i++) {
@@ -402,26 +433,14 @@ static void ask_everything(void)
     }
 }
 
-static void every_kind_of_reply(void **state)
+static void all_at_once(void **state)
 {
     (void)state;
-    open_asks = 0;
     run(ask_everything);
     for (size_t i = 0; i < REPLIES; i++) {
         assert_true(askers[i].done);
-        assert_false(askers[i].inside);
-        assert_int_equal(askers[i].status, replies[i].status);
-        assert_int_equal(askers[i].count, replies[i].count);
-        if (replies[i].cause != NULL) {
-            assert_string_equal(askers[i].cause, replies[i].cause);
-        }
+        assert_true(askers[i].status == replies[i].status || askers[i].status == ANSWER_TEMPORARY);
     }
-    assert_int_equal(askers[0].ttl_s, 300);
-    assert_false(askers[0].authentic);
-    assert_true(askers[1].authentic); /* the server is on this machine */
-    assert_int_equal(atomic_load(&server.tcp_queries), 1);
-    assert_int_equal(bench.queries, REPLIES);
-    assert_int_equal(bench.failures, 4);
 }
 
 /* A server that knows no EDNS switches it off for the whole channel, so it has a test of its own. */
@@ -433,7 +452,6 @@ static void ask_old_server(void)
 static void a_server_without_edns(void **state)
 {
     (void)state;
-    open_asks = 0;
     run(ask_old_server);
     assert_int_equal(askers[0].status, ANSWER_RECORDS);
 }
@@ -453,7 +471,6 @@ static void ask_the_same(void)
 static void one_question_for_many(void **state)
 {
     (void)state;
-    open_asks = 0;
     run(ask_the_same);
     for (unsigned i = 0; i < 100; i++) {
         assert_int_equal(askers[i].done, i != 50);
@@ -487,7 +504,6 @@ static void ask_twice(void)
 static void negatives_are_cached(void **state)
 {
     (void)state;
-    open_asks = 0;
     cached_rounds = 0;
     run(ask_twice);
     assert_int_equal(cached_rounds, 1);
@@ -508,7 +524,6 @@ static void ask_a_lot(void)
 static void more_questions_than_fit(void **state)
 {
     (void)state;
-    open_asks = 0;
     run(ask_a_lot);
     for (unsigned i = 0; i < 2000; i++) {
         assert_int_equal(askers[i].status, ANSWER_RECORDS);
@@ -528,7 +543,6 @@ static void ask_nonsense(void)
 static void names_that_are_none(void **state)
 {
     (void)state;
-    open_asks = 0;
     run(ask_nonsense);
     assert_int_equal(bench.queries, 0);
 }
@@ -550,7 +564,6 @@ static void leave(void)
 static void closed_with_questions_in_flight(void **state)
 {
     (void)state;
-    open_asks = 0;
     run(leave);
     assert_false(askers[0].done);
 }
@@ -566,7 +579,6 @@ static void no_server(void **state)
     assert_int_equal(getsockname(fd, (struct sockaddr *)&free_port, &length), 0);
     close(fd);
     address->sin_port = free_port.sin_port;
-    open_asks = 0;
     run(ask_old_server);
     assert_int_equal(askers[0].status, ANSWER_TEMPORARY);
     assert_false(askers[0].inside);
@@ -632,6 +644,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_kind_of_reply, server_start, server_stop),
+        cmocka_unit_test_setup_teardown(all_at_once, server_start, server_stop),
         cmocka_unit_test_setup_teardown(a_server_without_edns, server_start, server_stop),
         cmocka_unit_test_setup_teardown(one_question_for_many, server_start, server_stop),
         cmocka_unit_test_setup_teardown(negatives_are_cached, server_start, server_stop),
