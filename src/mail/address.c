@@ -111,12 +111,13 @@ static const char *take_domain(const char *p, const char *end)
     }
 }
 
-/* inet_pton is a little stricter than the grammar: no leading zeros, which some software would read as octal. */
+/* text is dcontent: printable. inet_pton is a little stricter than the grammar: no leading zeros, which some software
+ * would read as octal. */
 static bool is_ip(int family, struct bytes text)
 {
     char copy[INET6_ADDRSTRLEN];
     uint8_t address[16];
-    if (text.length >= sizeof(copy) || memchr(text.data, '\0', text.length) != NULL) {
+    if (text.length >= sizeof(copy)) {
         return false;
     }
     memcpy(copy, text.data, text.length);
