@@ -321,6 +321,19 @@ static void test_longest_replies(void **state)
     assert_true(out.length <= sizeof(space));
 }
 
+/* RFC 2034 4: no enhanced status code in a greeting, whatever the reply brings. */
+static void test_refusing_greeting(void **state)
+{
+    (void)state;
+    struct smtp_server_config config = small_config();
+    struct smtp_server server;
+    char space[SMTP_SERVER_OUTPUT_BYTES];
+    struct buffer out = buffer_of(space, sizeof(space));
+    smtp_server_init(&server, &config);
+    smtp_server_greet_refusing(&server, &out, reply_of(REPLY_NO_SERVICE));
+    assert_true(bytes_equal(buffer_bytes(&out), BYTES("554 No SMTP service here\r\n")));
+}
+
 static void test_text_of_the_driver(void **state)
 {
     (void)state;
@@ -375,6 +388,7 @@ int main(void)
         cmocka_unit_test(test_envelope_is_complete_or_empty),
         cmocka_unit_test(test_wants_output_before_it_consumes),
         cmocka_unit_test(test_longest_replies),
+        cmocka_unit_test(test_refusing_greeting),
         cmocka_unit_test(test_text_of_the_driver),
         cmocka_unit_test(test_endless_client),
     };
