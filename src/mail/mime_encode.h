@@ -4,8 +4,8 @@
 
 #include "base/bytes.h"
 
-/* Both read dot-stuffed lines and write lines that need no stuffing: none begins with a dot. Line ends are CRLF; the last
- * line may lack it. False when out is full. */
+/* Both read dot-stuffed lines and write lines that need no stuffing: none begins with a dot. Line ends are CRLF; the
+ * last line may lack it. False when out is full. */
 
 /* Line ends stay line ends; the last one is there if it was. */
 bool mime_encode_quoted_printable(struct bytes data, struct buffer *out);

@@ -19,6 +19,8 @@
  *     CLOSED       nothing more will happen, no transaction is left; c->cause says why. Close the connection.
  *     }
  *
+ * UNSENT: the driver bounds how often it tries again at once, some peers end every connection.
+ *
  * With every RECIPIENT and DONE, c->reply is the reply that decided (code 0: there was none) and c->phase the phase
  * it belongs to. Both are valid until the next call.
  */
@@ -64,8 +66,7 @@ enum smtp_client_fate {
     SMTP_CLIENT_DELIVERED, /* 2yz to the final dot: the peer is responsible now */
     SMTP_CLIENT_TRANSIENT, /* try again later */
     SMTP_CLIENT_PERMANENT,
-    SMTP_CLIENT_UNSENT,  /* the connection ended, the message had no part in it and was not sent: may be tried again at
-                            * once on another connection (the driver bounds how often) */
+    SMTP_CLIENT_UNSENT,  /* the connection ended before the dot, for no fault of the message: try again at once */
     SMTP_CLIENT_UNKNOWN, /* the connection ended between the dot and its reply: try again later, may be a duplicate */
 };
 

@@ -28,7 +28,7 @@ static bool take_word(struct bytes *text, struct bytes *ret_word)
 static bool limit_is(struct bytes word, struct bytes name, uint32_t *ret_limit)
 {
     uint64_t number;
-    if (word.length <= name.length + 1 || word.data[name.length] != '=' ||
+    if (word.length <= name.length || word.data[name.length] != '=' ||
         !bytes_equal_nocase(bytes_slice(word, 0, name.length), name) ||
         !bytes_parse_number(bytes_slice(word, name.length + 1, word.length - name.length - 1), &number) ||
         number == 0 || number > UINT32_MAX) {

@@ -61,7 +61,7 @@ static enum smtp_client_pipeline_say next_command(const struct smtp_client *c)
     return c->say;
 }
 
-/* RFC 2920 3.1: only RSET, MAIL and RCPT, and the body with its dot, may be followed by more before they are answered. */
+/* RFC 2920 3.1: only RSET, MAIL, RCPT, and the body with its dot may be followed by more before they are answered. */
 static bool may_speak(const struct smtp_client *c)
 {
     if (c->expected_count == 0) {

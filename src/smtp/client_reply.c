@@ -1,6 +1,6 @@
 /* What ends a line is a LF, whether a CR stands before it or not: with one delimiter and one reader there is nobody to
  * disagree with about where a reply ends, so a sloppy peer costs nothing. (Commands and message data are the opposite
- * case: there a bare LF is a smuggling tool, and the server machine refuses it.) A CR anywhere else is text, shown as '?'.
+ * case: there a bare LF is a smuggling tool, and the server machine refuses it.) A CR anywhere else is shown as '?'.
  *
  * In a multi-line reply the last line decides the code, as every sender does. */
 #include "smtp/client_reply.h"

@@ -1,5 +1,5 @@
-/* Replays the scripts in tests/transcript/client against smtp/client: whole, byte by byte and cut at seeded random places, with a
- * roomy and with the smallest output buffer. Each must give the same dialogue.
+/* Replays the scripts in tests/transcript/client against smtp/client: whole, byte by byte and cut at seeded random
+ * places, with a roomy and with the smallest output buffer. Each must give the same dialogue.
  *
  *     option no-pipelining      the driver forbids it
  *     option whole-only         about what arrives together, so it is not cut up
@@ -32,8 +32,10 @@
 
 enum { STEPS_MAX = 400, TRANSACTIONS_MAX = 8, LOG_BYTES = 64 * 1024, FILES_MAX = 200, RANDOM_CUTS = 20 };
 
+enum step_kind { STEP_INPUT, STEP_QUEUE, STEP_QUIT, STEP_LOST };
+
 struct step {
-    enum { STEP_INPUT, STEP_QUEUE, STEP_QUIT, STEP_LOST } kind;
+    enum step_kind kind;
     char *text; /* of input, or names to queue */
     size_t length;
     bool dot_sent;
@@ -148,7 +150,7 @@ static size_t unescape(char *text)
     return (size_t)(to - text);
 }
 
-static struct step *add_step(struct script *script, int kind)
+static struct step *add_step(struct script *script, enum step_kind kind)
 {
     assert_true(script->steps_count < STEPS_MAX);
     struct step *step = &script->steps[script->steps_count];
@@ -363,8 +365,10 @@ static void replay(struct script *script, struct rng *rng, bool whole, size_t ou
     }
     if (strcmp(run->log, script->expected) != 0) {
         fail_msg("%s (%s, %zu bytes of output)\n--- expected\n%s--- happened\n%s", path,
-                 whole ? "whole" : rng == NULL ? "byte by byte" : "cut at random", out_capacity, script->expected,
-                 run->log);
+                 whole         ? "whole"
+                 : rng == NULL ? "byte by byte"
+                               : "cut at random",
+                 out_capacity, script->expected, run->log);
     }
     free(run);
 }
@@ -398,9 +402,8 @@ int main(int argc, char **argv)
     static struct CMUnitTest tests[FILES_MAX];
     size_t count = found.gl_pathc < FILES_MAX ? found.gl_pathc : FILES_MAX;
     for (size_t i = 0; i < count; i++) {
-        tests[i] = (struct CMUnitTest){.name = found.gl_pathv[i],
-                                       .test_func = replay_file,
-                                       .initial_state = found.gl_pathv[i]};
+        tests[i] = (struct CMUnitTest){
+            .name = found.gl_pathv[i], .test_func = replay_file, .initial_state = found.gl_pathv[i]};
     }
     int failed = _cmocka_run_group_tests("client transcripts", tests, count, NULL, NULL);
     globfree(&found);

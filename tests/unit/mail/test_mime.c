@@ -81,52 +81,51 @@ static void lines_are_broken_softly(void **state)
     expect(MIME_CONVERTED, message, expected);
 }
 
-#define HEADER(type) "MIME-Version: 1.0\r\nContent-Type: " type "\r\n"
-
 static void multipart_parts_are_converted_alone(void **state)
 {
     (void)state;
-    expect(
-        MIME_CONVERTED,
-        HEADER(
-            "multipart/mixed;\r\n boundary=\"out er\"") "Content-Transfer-Encoding: 8bit\r\n\r\n"
-                                                        "preamble\r\n--out er\r\nContent-Type: multipart/alternative; (c) boundary=in\r\n\r\n"
-                                                        "--in\r\n\r\n=plain \r\n..\r\n--in  \r\nContent-Type: text/html\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-                                                        "\xc3\xa9\r\n--inx\r\n--in--\r\n\r\n--out er\r\nContent-Type: application/pdf\r\n\r\n\xfe\r\n"
-                                                        "--out er\r\nContent-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n7 \r\n--s--\r\n"
-                                                        "--out er--\r\nepilogue\r\n.\r\n",
-        HEADER(
-            "multipart/mixed;\r\n boundary=\"out er\"") "Content-Transfer-Encoding: 7bit\r\n\r\n"
-                                                        "preamble\r\n--out er\r\nContent-Type: multipart/alternative; (c) boundary=in\r\n\r\n"
-                                                        "--in\r\n\r\n=plain \r\n..\r\n--in  \r\nContent-Type: text/html\r\n"
-                                                        "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
-                                                        "=C3=A9\r\n--inx\r\n--in--\r\n\r\n--out er\r\nContent-Type: application/pdf\r\n"
-                                                        "Content-Transfer-Encoding: base64\r\n\r\n/g==\r\n"
-                                                        "--out er\r\nContent-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n7 \r\n--s--\r\n"
-                                                        "--out er--\r\nepilogue\r\n.\r\n");
+    expect(MIME_CONVERTED,
+           "MIME-Version: 1.0\r\nContent-Type: multipart/mixed;\r\n boundary=\"out er\"\r\n"
+           "Content-Transfer-Encoding: 8bit\r\n\r\n"
+           "preamble\r\n--out er\r\nContent-Type: multipart/alternative; (c) boundary=in\r\n\r\n"
+           "--in\r\n\r\n=plain \r\n..\r\n--in  \r\nContent-Type: text/html\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+           "\xc3\xa9\r\n--inx\r\n--in--\r\n\r\n--out er\r\nContent-Type: application/pdf\r\n\r\n\xfe\r\n"
+           "--out er\r\nContent-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n7 \r\n--s--\r\n"
+           "--out er--\r\nepilogue\r\n.\r\n",
+           "MIME-Version: 1.0\r\nContent-Type: multipart/mixed;\r\n boundary=\"out er\"\r\n"
+           "Content-Transfer-Encoding: 7bit\r\n\r\n"
+           "preamble\r\n--out er\r\nContent-Type: multipart/alternative; (c) boundary=in\r\n\r\n"
+           "--in\r\n\r\n=plain \r\n..\r\n--in  \r\nContent-Type: text/html\r\n"
+           "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+           "=C3=A9\r\n--inx\r\n--in--\r\n\r\n--out er\r\nContent-Type: application/pdf\r\n"
+           "Content-Transfer-Encoding: base64\r\n\r\n/g==\r\n"
+           "--out er\r\nContent-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n7 \r\n--s--\r\n"
+           "--out er--\r\nepilogue\r\n.\r\n");
 }
 
 static void the_outer_boundary_wins(void **state)
 {
     (void)state;
-    expect_cannot(HEADER("multipart/mixed; boundary=o") "\r\n--o\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n"
-                                                        "--i\r\n\r\n\xff\r\n--o--\r\n--i--\r\n.\r\n");
+    expect_cannot("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=o\r\n"
+                  "\r\n--o\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n"
+                  "--i\r\n\r\n\xff\r\n--o--\r\n--i--\r\n.\r\n");
 }
 
 static void messages_inside_are_messages(void **state)
 {
     (void)state;
-    expect(
-        MIME_CONVERTED,
-        HEADER(
-            "multipart/digest; boundary=d") "\r\n--d\r\n\r\nSubject: in\r\n\r\n\xff\r\n--d\r\n"
-                                            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" HEADER(
-                                                "audio/x") "\r\n\xff\r\n--d--\r\n.\r\n",
-        HEADER(
-            "multipart/digest; boundary=d") "\r\n--d\r\n\r\nSubject: in\r\nMIME-Version: 1.0\r\n"
-                                            "Content-Transfer-Encoding: quoted-printable\r\n\r\n=FF\r\n--d\r\n"
-                                            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n\r\n" HEADER(
-                                                "audio/x") "Content-Transfer-Encoding: base64\r\n\r\n/w==\r\n--d--\r\n.\r\n");
+    expect(MIME_CONVERTED,
+           "MIME-Version: 1.0\r\nContent-Type: multipart/digest; boundary=d\r\n"
+           "\r\n--d\r\n\r\nSubject: in\r\n\r\n\xff\r\n--d\r\n"
+           "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+           "MIME-Version: 1.0\r\nContent-Type: audio/x\r\n"
+           "\r\n\xff\r\n--d--\r\n.\r\n",
+           "MIME-Version: 1.0\r\nContent-Type: multipart/digest; boundary=d\r\n"
+           "\r\n--d\r\n\r\nSubject: in\r\nMIME-Version: 1.0\r\n"
+           "Content-Transfer-Encoding: quoted-printable\r\n\r\n=FF\r\n--d\r\n"
+           "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n\r\n"
+           "MIME-Version: 1.0\r\nContent-Type: audio/x\r\n"
+           "Content-Transfer-Encoding: base64\r\n\r\n/w==\r\n--d--\r\n.\r\n");
 }
 
 static void what_must_not_change_is_refused(void **state)
@@ -136,28 +135,48 @@ static void what_must_not_change_is_refused(void **state)
         "Subject: caf\xc3\xa9\r\n\r\nx\r\n.\r\n",
         "not a header\r\n\r\n\xff\r\n.\r\n",
         "Subject: x\r\n\xff\r\n\r\nx\r\n.\r\n",
-        HEADER("text/plain") "Content-Transfer-Encoding: base64\r\n\r\n\xff\r\n.\r\n",
-        HEADER("text/plain") "Content-Transfer-Encoding: x-uuencode\r\n\r\n\xff\r\n.\r\n",
-        HEADER("text/plain") "Content-Transfer-Encoding: 8bit\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\xff\r\n.\r\n",
-        HEADER("text/plain") "Content-Type: text/html\r\n\r\n\xff\r\n.\r\n",
-        HEADER("text") "\r\n\xff\r\n.\r\n",
-        HEADER("multipart/signed; boundary=b") "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
-        HEADER("Multipart/Encrypted; boundary=b") "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
-        HEADER("multipart/mixed") "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
-        HEADER("multipart/mixed; boundary=b; boundary=c") "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
-        HEADER("multipart/mixed; boundary=b c") "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
-        HEADER("multipart/mixed; boundary=\"b") "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
-        HEADER("multipart/mixed; boundary=b") "\r\n--b\r\n\r\n\xff\r\n.\r\n",
-        HEADER("multipart/mixed; boundary=b") "\r\npre\xff\r\n--b\r\n\r\nx\r\n--b--\r\n.\r\n",
-        HEADER("multipart/mixed; boundary=b") "\r\n--b\r\n\r\nx\r\n--b--\r\nepi\xff\r\n.\r\n",
-        HEADER("multipart/mixed; boundary=b") "\r\n--b\r\nA: \xff\r\n\r\nx\r\n--b--\r\n.\r\n",
-        HEADER(
-            "multipart/mixed; boundary=b") "Content-Transfer-Encoding: base64\r\n\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
-        HEADER("message/delivery-status") "\r\nA: \xff\r\n.\r\n",
-        HEADER("message/partial") "\r\n\xff\r\n.\r\n",
-        HEADER("text/plain") "\r\n\xff\r\n",
-        HEADER("text/plain") "\r\n\xff\n\r\n.\r\n",
-        HEADER("text/plain") "\r\n\xff\rx\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n"
+        "Content-Transfer-Encoding: base64\r\n\r\n\xff\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n"
+        "Content-Transfer-Encoding: x-uuencode\r\n\r\n\xff\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n"
+        "Content-Transfer-Encoding: 8bit\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\xff\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n"
+        "Content-Type: text/html\r\n\r\n\xff\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: text\r\n"
+        "\r\n\xff\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=b\r\n"
+        "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: Multipart/Encrypted; boundary=b\r\n"
+        "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed\r\n"
+        "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b; boundary=c\r\n"
+        "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b c\r\n"
+        "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"b\r\n"
+        "\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n"
+        "\r\n--b\r\n\r\n\xff\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n"
+        "\r\npre\xff\r\n--b\r\n\r\nx\r\n--b--\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n"
+        "\r\n--b\r\n\r\nx\r\n--b--\r\nepi\xff\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n"
+        "\r\n--b\r\nA: \xff\r\n\r\nx\r\n--b--\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n"
+        "Content-Transfer-Encoding: base64\r\n\r\n--b\r\n\r\n\xff\r\n--b--\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: message/delivery-status\r\n"
+        "\r\nA: \xff\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: message/partial\r\n"
+        "\r\n\xff\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n"
+        "\r\n\xff\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n"
+        "\r\n\xff\n\r\n.\r\n",
+        "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n"
+        "\r\n\xff\rx\r\n.\r\n",
     };
     for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
         struct buffer out = buffer_of(room, sizeof(room));
@@ -196,9 +215,9 @@ static void depth_is_bounded(void **state)
 static void a_full_buffer_is_told_and_untouched(void **state)
 {
     (void)state;
-    struct bytes message = BYTES(
-        HEADER("multipart/mixed; boundary=b") "\r\n--b\r\n\r\n\xff\r\n--b\r\n"
-                                              "Content-Type: a/b\r\n\r\n\xff\r\n--b--\r\n.\r\n");
+    struct bytes message = BYTES("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n"
+                                 "\r\n--b\r\n\r\n\xff\r\n--b\r\n"
+                                 "Content-Type: a/b\r\n\r\n\xff\r\n--b--\r\n.\r\n");
     struct buffer whole = buffer_of(room, sizeof(room));
     assert_int_equal(mime_to_7bit(message, &whole), MIME_CONVERTED);
     for (size_t capacity = 0; capacity < whole.length; capacity++) {
@@ -319,6 +338,7 @@ static void content_types_are_read(void **state)
     } rows[] = {
         {" text/plain", "text", "plain", ""},
         {" multipart/mixed; boundary=abc", "multipart", "mixed", "abc"},
+        {"multipart/mixed; boundary=abc; boundary=def", "multipart", "mixed", ""},
         {"multipart / mixed ; BOUNDARY = \"a \\\"c\" ; x=y;", "multipart", "mixed", "a \"c"},
         {" (c (d) \\) e) multipart(x)/(y)mixed(z);(z)boundary(z)=(z)abc(z)", "multipart", "mixed", "abc"},
         {"multipart/mixed;\r\n\tcharset=x;\r\n boundary=\"a\r\n b\"", "multipart", "mixed", "a b"},

@@ -226,6 +226,7 @@ struct world {
     unsigned answers[MESSAGES];
     unsigned done[MESSAGES];
     unsigned begun;
+    unsigned finished;
     unsigned messages;
     bool ready;
     bool closed;
@@ -275,6 +276,7 @@ static void on_done(struct world *w)
 {
     size_t m = (size_t)(w->client.transaction - w->transactions);
     assert_int_equal(w->done[m]++, 0);
+    w->finished++;
     assert_int_not_equal(w->client.fate, SMTP_CLIENT_ACCEPTED);
     for (uint16_t i = 0; i < w->transactions[m].recipients_count; i++) {
         bool refused = smtp_client_refused(&w->transactions[m], i);
@@ -296,6 +298,7 @@ static void begin(struct world *w)
     while (w->begun < w->messages && smtp_client_can_begin(&w->client)) {
         assert_int_equal(smtp_client_fit(&w->client, &w->transactions[w->begun]), SMTP_CLIENT_FIT_YES);
         smtp_client_begin(&w->client, &w->transactions[w->begun++]);
+        assert_true(w->begun - w->finished <= 2);
     }
 }
 
@@ -585,6 +588,18 @@ static void no_reply_survives_a_lost_connection(void **state)
     free(w);
 }
 
+static void a_refused_hello_keeps_its_text(void **state)
+{
+    (void)state;
+    struct world *w = new_world(0);
+    drive(w, BYTES("220 x\r\n"));
+    drive(w, BYTES("451-4.7.1 not\r\n451 now\r\n"));
+    assert_int_equal(w->client.cause, SMTP_CLIENT_CAUSE_REFUSED);
+    assert_int_equal(w->client.phase, SMTP_CLIENT_PHASE_EHLO);
+    assert_true(bytes_equal(smtp_client_reply_text(&w->reply), BYTES("4.7.1 not now")));
+    free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -596,6 +611,7 @@ int main(void)
         cmocka_unit_test(addresses_cannot_inject),
         cmocka_unit_test(phases_follow_what_is_owed),
         cmocka_unit_test(no_reply_survives_a_lost_connection),
+        cmocka_unit_test(a_refused_hello_keeps_its_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
