@@ -173,12 +173,16 @@ static void after_wake(struct stream *stream)
     }
 }
 
-/* The multishot receive has ended for a reason that is neither EOF nor an error: go on, now or later. */
+/* The multishot receive has ended for a reason that is neither EOF nor an error: go on, now or later. A paused stream with
+ * unread input is armed by stream_consume and by nobody else, even when it ran out of buffers at the same time. */
 static void resume_receive(struct stream *stream, int result)
 {
+    if (stream->paused && stream->buffers != 0) {
+        return;
+    }
     if (result == -ENOBUFS) {
         list_push_back(&stream->shard->starved, &stream->starved);
-    } else if (!stream->paused || stream->buffers == 0) {
+    } else {
         arm_receive(stream);
     }
 }
