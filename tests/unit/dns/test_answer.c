@@ -354,6 +354,14 @@ static void compression(void **state)
     read_packet("a.example", ANSWER_MX);
     expect_cause("malformed record");
 
+    dns_packet_begin(&packet, DNS_PACKET_REPLY, "a.example",
+                     15); /* forward, to a good name: an owner behind its record */
+    dns_packet_set16(&packet, DNS_PACKET_ANSWER, 1);
+    dns_packet_put16(&packet, 0xc000u | (unsigned)(packet.length + 2));
+    dns_packet_put(&packet, "\1b\0\1\0\1\0\0\0\1\0\0", 13);
+    read_packet("a.example", ANSWER_MX);
+    expect_cause("malformed reply");
+
     begin_name(); /* forward, out of the packet */
     dns_packet_put16(&packet, 0xffff);
     dns_packet_end(&packet);

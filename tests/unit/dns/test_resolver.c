@@ -512,6 +512,8 @@ static void negatives_are_cached(void **state)
     assert_int_equal(atomic_load(&server.queries), 2);
 }
 
+static uint64_t sent_at_once;
+
 static void ask_a_lot(void)
 {
     char name[64];
@@ -519,6 +521,7 @@ static void ask_a_lot(void)
         snprintf(name, sizeof name, "plain%u.example", i);
         CHECK(ask(&askers[i], name, ANSWER_MX) == NULL);
     }
+    sent_at_once = atomic_load(&bench.shard->metrics->dns_queries);
 }
 
 static void more_questions_than_fit(void **state)
@@ -528,6 +531,7 @@ static void more_questions_than_fit(void **state)
     for (unsigned i = 0; i < 2000; i++) {
         assert_int_equal(askers[i].status, ANSWER_RECORDS);
     }
+    assert_int_equal(sent_at_once, RESOLVER_IN_FLIGHT_MAX);
     assert_int_equal(bench.queries, 2000);
 }
 
