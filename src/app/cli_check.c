@@ -1,0 +1,219 @@
+/* `ringpost check`: is the configuration right, and has this machine what it asks for? Errors of the configuration are
+ * fatal, findings about the machine are advice: the check may run on another one than the server. */
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "app/cli.h"
+#include "core/config_value.h"
+#include "core/ring.h"
+
+#define MEMLOCK_BYTES_MIN (8u << 20)
+#define DESCRIPTORS_BESIDE 512 /* segments, rings, logs, resolver sockets, admin connections */
+
+enum { OPTION_CONFIG, OPTION_PRINT, OPTION_STRICT };
+
+static const struct cli_option options[] = {
+    [OPTION_CONFIG] = {'c', "config", "FILE", "the configuration (default " CLI_CONFIG_PATH ")"},
+    [OPTION_PRINT] = {'p', "print", NULL, "print the whole effective configuration and nothing else"},
+    [OPTION_STRICT] = {'s', "strict", NULL, "exit with 78 when there is any warning"},
+    {.name = NULL},
+};
+
+static unsigned warnings;
+
+static void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void warn(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("  warning: ", stdout);
+    vprintf(format, arguments);
+    fputs("\n", stdout);
+    va_end(arguments);
+    warnings++;
+}
+
+static void print_listeners(const struct settings *settings)
+{
+    for (unsigned i = 0; i < settings->listeners_count; i++) {
+        const struct settings_listener *listener = &settings->listeners[i];
+        char room[1024];
+        struct buffer text = buffer_of(room, sizeof room);
+        buffer_append_format(&text, "listener  %s  ", listener->name);
+        config_value_put_endpoint(&text, &listener->endpoint);
+        buffer_append_format(&text, "  %s, messages to ", listener->durability == SETTINGS_SYNC ? "sync" : "relaxed");
+        config_value_put_size(&text, listener->message_bytes_max);
+        buffer_append_format(&text, ", %u connections, relay for", listener->connections_max);
+        for (unsigned j = 0; j < listener->relay_networks_count && j < 8; j++) {
+            buffer_append_string(&text, " ");
+            config_value_put_network(&text, &listener->relay_networks[j]);
+        }
+        buffer_append_string(&text, listener->relay_networks_count > 8 ? " ..." : "");
+        printf("%.*s\n", (int)text.length, text.data);
+    }
+}
+
+static void print_routes(const struct settings *settings)
+{
+    const unsigned shown = 10;
+    for (unsigned i = 0; i < settings->routes_count; i++) {
+        const struct settings_route *route = &settings->routes[i];
+        if (i < shown || i + 1 == settings->routes_count) {
+            printf("route     %s  %s port %u, %u connections\n", route->domain, route->next_hop, route->port,
+                   route->connections_max);
+        } else if (i == shown) {
+            printf("route     ... %u more\n", settings->routes_count - shown - 1);
+        }
+    }
+}
+
+static void print_summary(const struct settings *settings)
+{
+    char room[512];
+    struct buffer text = buffer_of(room, sizeof room);
+    printf("hostname  %s\n", settings->hostname);
+    printf("shards    %u", settings->shards.count);
+    if (settings->shards.inbound != 0) {
+        printf(" (%u inbound, %u delivery)", settings->shards.inbound, settings->shards.delivery);
+    }
+    config_value_put_size(&text, settings->spool.segment_bytes);
+    printf("\nspool     %s, segments of %.*s\n", settings->spool.path, (int)text.length, text.data);
+    print_listeners(settings);
+    print_routes(settings);
+    text.length = 0;
+    config_value_put_duration(&text, settings->retry.schedule_ms[0]);
+    buffer_append_string(&text, ", longest wait ");
+    config_value_put_duration(&text, settings->retry.schedule_ms[settings->retry.schedule_ms_count - 1]);
+    buffer_append_string(&text, ", expiry ");
+    config_value_put_duration(&text, settings->retry.expire_ms);
+    printf("retry     first after %.*s\n", (int)text.length, text.data);
+    text.length = 0;
+    config_value_put_endpoint(&text, &settings->admin.listen);
+    printf("admin     %.*s, socket %s\n", (int)text.length, text.data,
+           settings->admin.socket[0] != '\0' ? settings->admin.socket : "off");
+    printf("events    %s\n", settings->events.path[0] != '\0' ? settings->events.path : "off");
+}
+
+/* Can a file be made in the directory? With `parent`, in the one that holds the path. */
+static void check_directory(const char *what, const char *path, bool parent)
+{
+    char directory[256];
+    const char *end = parent ? strrchr(path, '/') : path + strlen(path);
+    if (path[0] == '\0') {
+        return;
+    }
+    snprintf(directory, sizeof directory, "%.*s", end == path ? 1 : (int)(end - path), path);
+    if (access(directory, W_OK | X_OK) != 0) {
+        warn("%s: %s is not a directory that this user can write: %s", what, directory, strerror(errno));
+    }
+}
+
+static void check_paths(const struct settings *settings)
+{
+    puts("\npaths");
+    check_directory("spool.path", settings->spool.path, false);
+    check_directory("events.path", settings->events.path, false);
+    check_directory("admin.socket", settings->admin.socket, true);
+}
+
+static void check_limits(const struct settings *settings)
+{
+    struct rlimit files = {0};
+    struct rlimit memory = {0};
+    rlim_t wanted = (rlim_t)settings->limits.connections_max + settings->delivery.connections_max + DESCRIPTORS_BESIDE;
+    getrlimit(RLIMIT_NOFILE, &files);
+    getrlimit(RLIMIT_MEMLOCK, &memory);
+    puts("\nlimits");
+    printf("  open files     %llu of %llu wanted (the hard limit, which the server takes)\n",
+           (unsigned long long)files.rlim_max, (unsigned long long)wanted);
+    if (files.rlim_max < wanted) {
+        warn("open files: set LimitNOFILE=%llu in the unit, or lower limits.connections_max and "
+             "delivery.connections_max",
+             (unsigned long long)wanted);
+    }
+    if (memory.rlim_cur == RLIM_INFINITY) {
+        puts("  locked memory  unlimited");
+    } else {
+        printf("  locked memory  %llu bytes\n", (unsigned long long)memory.rlim_cur);
+    }
+    if (memory.rlim_cur < MEMLOCK_BYTES_MIN) {
+        warn("locked memory: set LimitMEMLOCK=%u or more in the unit; rings need it on some kernels",
+             MEMLOCK_BYTES_MIN);
+    }
+}
+
+static void check_ring(void)
+{
+    struct ring_feature features[64];
+    unsigned count = ring_features(features, sizeof features / sizeof *features);
+    puts("\nio_uring");
+    for (unsigned i = 0; i < count; i++) {
+        printf("  %-40s %s\n", features[i].name, features[i].present ? "yes" : "no");
+        if (features[i].required && !features[i].present) {
+            warn("%s is required: kernel 6.1 or newer, kernel.io_uring_disabled=0, no seccomp filter against it",
+                 features[i].name);
+        }
+    }
+}
+
+static int report(const struct settings *settings, bool strict)
+{
+    warnings = 0;
+    print_summary(settings);
+    check_paths(settings);
+    check_limits(settings);
+    check_ring();
+    if (warnings != 0) {
+        printf("\n%s: configuration is good; %u warnings about this machine\n", settings->path, warnings);
+    } else {
+        printf("\n%s: good\n", settings->path);
+    }
+    return strict && warnings != 0 ? CLI_CONFIG : CLI_OK;
+}
+
+static int run(int argc, char **argv)
+{
+    const char *path = CLI_CONFIG_PATH;
+    const char *argument = NULL;
+    bool print = false;
+    bool strict = false;
+    int next = 0;
+    while ((next = cli_next(&cli_check_command, argc, argv, &argument)) >= 0) {
+        switch (next) {
+        case OPTION_CONFIG: path = argument; break;
+        case OPTION_PRINT: print = true; break;
+        case OPTION_STRICT: strict = true; break;
+        }
+    }
+    if (next != CLI_END) {
+        return cli_leave(next);
+    }
+    if (optind < argc) {
+        return cli_usage(&cli_check_command, "unexpected argument '%s'", argv[optind]);
+    }
+    struct settings *settings = cli_settings(path);
+    if (settings == NULL) {
+        return CLI_CONFIG;
+    }
+    int code = CLI_OK;
+    if (print) {
+        settings_print(settings, stdout);
+    } else {
+        code = report(settings, strict);
+    }
+    settings_free(settings);
+    return code;
+}
+
+const struct cli_command cli_check_command = {
+    .name = "check",
+    .arguments = "[--config FILE] [--print | --strict]",
+    .summary = "Check the configuration and what this machine offers.",
+    .options = options,
+    .details = "Every error is one line, `file:line: what is wrong, expected what`, on standard error.\n"
+               "Exit codes: 0 good, 64 usage, 78 the configuration is wrong (with --strict: or there are warnings).\n",
+    .run = run,
+};

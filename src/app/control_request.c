@@ -1,0 +1,137 @@
+#include "app/control_request.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "app/control_metrics.h"
+#include "app/control_queue.h"
+
+#define HEALTH_TIMEOUT_MS 2000
+
+struct control_reply control_request_text(unsigned status, char *text, size_t length)
+{
+    return (struct control_reply){
+        .status = text != NULL ? status : 500,
+        .type = "text/plain; charset=utf-8",
+        .body = text,
+        .length = text != NULL ? length : 0,
+    };
+}
+
+struct control_reply control_request_error(unsigned status, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    json_t *json = json_pack("{s:s}", "error", text);
+    char *body = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    struct control_reply reply = control_request_text(status, body, body != NULL ? strlen(body) : 0);
+    reply.type = "application/json";
+    return reply;
+}
+
+static struct control_reply answer_probe(bool good, const char *reason)
+{
+    char *text = NULL;
+    int length = good ? asprintf(&text, "ok\n") : asprintf(&text, "%s\n", reason);
+    return control_request_text(good ? 200 : 503, length >= 0 ? text : NULL, length >= 0 ? (size_t)length : 0);
+}
+
+static struct control_reply answer_health(const struct control_request *request, const struct control_ops *ops)
+{
+    char reason[256] = "not healthy";
+    (void)request;
+    return answer_probe(ops->healthy(ops->context, HEALTH_TIMEOUT_MS, reason, sizeof reason), reason);
+}
+
+static struct control_reply answer_ready(const struct control_request *request, const struct control_ops *ops)
+{
+    char reason[256] = "not ready";
+    (void)request;
+    return answer_probe(ops->ready(ops->context, reason, sizeof reason), reason);
+}
+
+static struct control_reply answer_metrics(const struct control_request *request, const struct control_ops *ops)
+{
+    size_t length = 0;
+    (void)request;
+    char *text = control_metrics_render(ops, &length);
+    struct control_reply reply = control_request_text(200, text, length);
+    reply.type = "text/plain; version=0.0.4; charset=utf-8";
+    return reply;
+}
+
+static const struct {
+    const char *path;
+    struct control_reply (*answer)(const struct control_request *request, const struct control_ops *ops);
+    bool everywhere;
+    bool arguments;
+} pages[] = {
+    {"/metrics", answer_metrics, true, false},
+    {"/healthz", answer_health, true, false},
+    {"/readyz", answer_ready, true, false},
+    {"/queue", control_queue_summary, false, true},
+    {"/queue/messages", control_queue_list, false, true},
+};
+
+static struct control_reply refuse_method(const char *allow)
+{
+    struct control_reply reply = control_request_error(405, "the method must be %s", allow);
+    reply.allow = allow;
+    return reply;
+}
+
+static struct control_reply get(const struct control_request *request, const struct control_ops *ops, size_t page,
+                                const char *id)
+{
+    bool head = strcmp(request->method, "HEAD") == 0;
+    if (!head && strcmp(request->method, "GET") != 0) {
+        return refuse_method("GET");
+    }
+    if (request->body.length != 0) {
+        return control_request_error(400, "a GET has no body");
+    }
+    if (request->arguments_count != 0 && (id != NULL || !pages[page].arguments)) {
+        return control_request_error(400, "%s takes no arguments", request->path);
+    }
+    return id != NULL ? control_queue_show(request, ops, id) : pages[page].answer(request, ops);
+}
+
+static struct control_reply post(const struct control_request *request, const struct control_ops *ops,
+                                 enum control_action action)
+{
+    if (strcmp(request->method, "POST") != 0) {
+        return refuse_method("POST");
+    }
+    if (request->arguments_count != 0) {
+        return control_request_error(400, "%s takes its arguments in the body", request->path);
+    }
+    return control_queue_act(request, ops, action);
+}
+
+struct control_reply control_request_answer(const struct control_request *request, const struct control_ops *ops,
+                                            bool all)
+{
+    static const char messages[] = "/queue/messages/";
+    static const char queue[] = "/queue/";
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
+        if ((all || pages[i].everywhere) && strcmp(request->path, pages[i].path) == 0) {
+            return get(request, ops, i, NULL);
+        }
+    }
+    if (all && strncmp(request->path, messages, sizeof messages - 1) == 0) {
+        return get(request, ops, 0, request->path + sizeof messages - 1);
+    }
+    for (enum control_action action = 0; all && action < CONTROL_ACTIONS; action++) {
+        if (strncmp(request->path, queue, sizeof queue - 1) == 0 &&
+            strcmp(request->path + sizeof queue - 1, control_ops_action_name(action)) == 0) {
+            return post(request, ops, action);
+        }
+    }
+    return control_request_error(404, all ? "no such page" : "no such page; the queue is on the unix socket only");
+}
