@@ -29,48 +29,51 @@ struct bytes smtp_client_reply_text(const struct smtp_client_reply *reply)
     return bytes_of(reply->text, reply->text_bytes);
 }
 
-static void store(struct smtp_client_reply *reply, char c)
+static void store(struct smtp_client_reply *reply, struct bytes text)
 {
-    if (reply->text_bytes == sizeof(reply->text)) {
-        reply->truncated = true;
-    } else {
-        reply->text[reply->text_bytes++] = c >= ' ' && c <= '~' ? c : '?';
+    size_t room = sizeof(reply->text) - reply->text_bytes;
+    size_t n = text.length < room ? text.length : room;
+    reply->truncated = reply->truncated || n < text.length;
+    for (size_t i = 0; i < n; i++) {
+        char c = text.data[i];
+        reply->text[reply->text_bytes + i] = c >= ' ' && c <= '~' ? c : '?';
     }
+    reply->text_bytes = (uint16_t)(reply->text_bytes + n);
 }
 
-/* False when the line grew too long. */
-static bool take_byte(struct smtp_client_reply *reply, char c)
+/* More of the line. False when it grew too long. */
+static bool take(struct smtp_client_reply *reply, struct bytes span)
 {
-    if (reply->line_bytes == LIMIT_CLIENT_REPLY_LINE_BYTES - 2) {
+    if (span.length > (size_t)(LIMIT_CLIENT_REPLY_LINE_BYTES - 2 - reply->line_bytes)) {
         return false;
     }
-    if (reply->line_bytes < sizeof(reply->head)) {
-        reply->head[reply->line_bytes] = c;
-    } else {
-        if (reply->line_bytes == sizeof(reply->head) && reply->text_bytes != 0) {
-            store(reply, ' ');
-            reply->line_text = reply->text_bytes;
-        }
-        store(reply, c);
+    for (; span.length != 0 && reply->line_bytes < sizeof(reply->head); reply->line_bytes++) {
+        reply->head[reply->line_bytes] = span.data[0];
+        bytes_advance(&span, 1);
     }
-    reply->line_bytes++;
+    if (span.length == 0) {
+        return true;
+    }
+    if (reply->line_bytes == sizeof(reply->head) && reply->text_bytes != 0) {
+        store(reply, BYTES(" "));
+        reply->line_text = reply->text_bytes;
+    }
+    store(reply, span);
+    reply->line_bytes = (uint16_t)(reply->line_bytes + span.length);
     return true;
 }
 
-/* A CR is held back until it is known whether a LF follows. */
-static bool take_bytes(struct smtp_client_reply *reply, struct bytes span)
+/* A CR at the end of the input is held back until it is known whether a LF follows. */
+static bool take_piece(struct smtp_client_reply *reply, struct bytes piece)
 {
-    bool fits = true;
-    for (size_t i = 0; i < span.length && fits; i++) {
-        if (reply->carriage_return) {
-            fits = take_byte(reply, '\r');
-        }
-        reply->carriage_return = span.data[i] == '\r';
-        if (!reply->carriage_return) {
-            fits = fits && take_byte(reply, span.data[i]);
-        }
+    if (piece.length == 0) {
+        return true;
     }
-    return fits;
+    if (reply->carriage_return && !take(reply, BYTES("\r"))) {
+        return false;
+    }
+    reply->carriage_return = piece.data[piece.length - 1] == '\r';
+    return take(reply, bytes_slice(piece, 0, piece.length - (reply->carriage_return ? 1 : 0)));
 }
 
 static bool is_digit(char c)
@@ -151,7 +154,7 @@ enum smtp_client_reply_progress smtp_client_reply_feed(struct smtp_client_reply 
     }
     const char *newline = memchr(input->data, '\n', input->length);
     size_t n = newline != NULL ? (size_t)(newline - input->data) : input->length;
-    bool fits = take_bytes(reply, bytes_slice(*input, 0, n));
+    bool fits = take_piece(reply, bytes_slice(*input, 0, n));
     bytes_advance(input, n + (newline != NULL ? 1 : 0));
     if (!fits) {
         return SMTP_CLIENT_REPLY_BAD;
