@@ -81,7 +81,8 @@ void stream_consume(struct stream *stream, size_t n)
     stream->first_offset = (uint16_t)(stream->first_offset + n);
     if (stream->first_offset == ring_note(stream->shard->ring, stream->first_buffer)->length) {
         pop_buffer(stream);
-        if (stream->paused && stream->buffers == 0 && !stream->receive.in_flight && !stream->closing) {
+        if (stream->paused && stream->buffers == 0 && !stream->receive.in_flight && !stream->closing && !stream->eof &&
+            stream->error == 0) {
             arm_receive(stream);
         }
     }
