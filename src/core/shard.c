@@ -218,6 +218,9 @@ static void refresh_clock(struct shard *shard)
 
 static uint64_t sleep_time(struct shard *shard)
 {
+    if (!list_empty(&shard->starved) && ring_buffers_free(shard->ring) != 0) {
+        return 0; /* the next turn feeds them */
+    }
     uint64_t next_ms = wheel_next_ms(&shard->wheel);
     if (next_ms == UINT64_MAX) {
         return UINT64_MAX;

@@ -217,11 +217,12 @@ static void receive_done(struct op *op, int result, uint32_t flags)
     after_wake(stream);
 }
 
-/* The turn hook. Only open streams are in the list. */
+/* The turn hook. Arms as many as could find a buffer; the rest has its turn in the next ones, which come at once as long
+ * as there are buffers (shard.c). Only open streams are in the list. */
 static void feed_starved(struct shard_hook *hook)
 {
     struct shard *shard = CONTAINER_OF(hook, struct shard, stream_hook);
-    while (!list_empty(&shard->starved) && ring_buffers_free(shard->ring) != 0) {
+    for (unsigned room = ring_buffers_free(shard->ring); room != 0 && !list_empty(&shard->starved); room--) {
         struct stream *stream = LIST_OWNER(list_pop_front(&shard->starved), struct stream, starved);
         arm_receive(stream);
     }

@@ -3,7 +3,7 @@
  * The owner is a driver: one function, `wake`, that is called whenever something changed (input came, a send ended, the
  * connection was made or lost). It looks at the stream's state and acts; completions decide nothing. Received bytes stay in
  * the provided buffers until the driver consumes them, so an idle stream holds no buffer. When a driver leaves more than
- * one buffer unread the receive is cancelled (back-pressure) and is armed again once it has caught up.
+ * a few buffers unread the receive is cancelled (back-pressure) and is armed again once it has caught up.
  */
 #ifndef CORE_STREAM_H
 #define CORE_STREAM_H
