@@ -318,13 +318,21 @@ static void own_arena(void)
     }
 }
 
+/* The first failure is the one that is told. */
+static void group_fail(struct shard_group *group, int error, const char *reason)
+{
+    if (group->error == 0) {
+        group->error = error;
+        snprintf(group->reason, sizeof group->reason, "%s", reason);
+    }
+}
+
 /* Reports this shard's start and waits until all have reported, so that mail finds every peer's ring. */
 static bool report_start(struct shard_group *group, int error, const char *reason)
 {
     pthread_mutex_lock(&group->lock);
-    if (error != 0 && group->error == 0) {
-        group->error = error;
-        snprintf(group->reason, sizeof group->reason, "%s", reason);
+    if (error != 0) {
+        group_fail(group, error, reason);
     }
     group->reported++;
     pthread_cond_broadcast(&group->started);
@@ -395,7 +403,8 @@ static void *shard_main(void *argument)
 
 /* --- the group ----------------------------------------------------------------------------------------------- */
 
-static void shard_init(struct shard_group *group, unsigned index)
+/* 0 or -errno; shard_free takes what was made. */
+static int shard_init(struct shard_group *group, unsigned index)
 {
     struct shard *shard = &group->shards[index];
     shard->index = index;
@@ -406,23 +415,32 @@ static void shard_init(struct shard_group *group, unsigned index)
     list_init(&shard->starved);
     shard->metrics = metric_set_new();
     shard->private = aligned_alloc(64, sizeof *shard->private);
-    CHECK(shard->metrics != NULL && shard->private != NULL);
+    if (shard->metrics == NULL || shard->private == NULL) {
+        free(shard->private);
+        shard->private = NULL;
+        return -ENOMEM;
+    }
     memset(shard->private, 0, sizeof *shard->private);
     list_init(&shard->private->calls);
     pthread_mutex_init(&shard->private->call_lock, NULL);
     shard->private->call_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    CHECK(shard->private->call_event >= 0);
+    int error = shard->private->call_event < 0 ? -errno : 0;
     for (unsigned peer = 0; peer < group->settings.shards; peer++) {
         list_init(&shard->private->deferred[peer]);
         group->mailboxes[index][peer] = mailbox_new();
-        CHECK(group->mailboxes[index][peer] != NULL);
+        error = group->mailboxes[index][peer] == NULL ? -ENOMEM : error;
     }
+    return error;
 }
 
 static void shard_free(struct shard_group *group, unsigned index)
 {
     struct shard *shard = &group->shards[index];
     struct list *node;
+    metric_set_delete(shard->metrics);
+    if (shard->private == NULL) {
+        return;
+    }
     for (unsigned peer = 0; peer < group->settings.shards; peer++) {
         while ((node = list_pop_front(&shard->private->deferred[peer])) != NULL) {
             free(LIST_OWNER(node, struct deferred, node));
@@ -435,7 +453,20 @@ static void shard_free(struct shard_group *group, unsigned index)
     close(shard->private->call_event);
     pthread_mutex_destroy(&shard->private->call_lock);
     free(shard->private);
-    metric_set_delete(shard->metrics);
+}
+
+/* Makes the shards and starts the threads of as many as it can. */
+static int group_create(struct shard_group *group)
+{
+    int error = 0;
+    for (unsigned i = 0; i < group->settings.shards && error == 0; i++) {
+        error = shard_init(group, i);
+    }
+    while (group->running < group->settings.shards && error == 0) {
+        error = -pthread_create(&group->threads[group->running], NULL, shard_main, &group->shards[group->running]);
+        group->running += error == 0;
+    }
+    return error;
 }
 
 int shard_group_start(const struct shard_group_settings *settings, struct shard_group **ret_group, char *reason,
@@ -450,21 +481,17 @@ int shard_group_start(const struct shard_group_settings *settings, struct shard_
     group->settings = *settings;
     pthread_mutex_init(&group->lock, NULL);
     pthread_cond_init(&group->started, NULL);
-    for (unsigned i = 0; i < settings->shards; i++) {
-        shard_init(group, i);
-    }
-    for (unsigned i = 0; i < settings->shards; i++) {
-        int error = pthread_create(&group->threads[i], NULL, shard_main, &group->shards[i]);
-        CHECK(error == 0);
-        group->running++;
-    }
+    int error = group_create(group);
     pthread_mutex_lock(&group->lock);
+    if (error != 0) {
+        group_fail(group, error, strerror(-error));
+    }
     while (group->reported < group->running) {
         pthread_cond_wait(&group->started, &group->lock);
     }
     group->released = true;
     pthread_cond_broadcast(&group->started);
-    int error = group->error;
+    error = group->error;
     snprintf(reason, reason_size, "%s", group->reason);
     pthread_mutex_unlock(&group->lock);
     if (error != 0) {
