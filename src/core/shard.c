@@ -233,7 +233,7 @@ static void loop_turn(struct shard *shard)
 {
     struct shard_private *private = shard->private;
     publish_mail(shard);
-    uint64_t timeout_ms = shard->stopping ? 0 : sleep_time(shard);
+    uint64_t timeout_ms = sleep_time(shard);
     atomic_store(&private->sleeping, 1);
     atomic_thread_fence(memory_order_seq_cst);
     if (mail_pending(shard)) {
@@ -393,6 +393,8 @@ static void *shard_main(void *argument)
         while (!shard->stopping) {
             loop_turn(shard);
         }
+        publish_mail(shard); /* of the last turn, and the wakes for it */
+        CHECK(ring_enter(shard->ring, 0) == 0);
     }
     end_calls(shard);
     if (error == 0 && group->settings.stop != NULL) {
