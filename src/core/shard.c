@@ -3,9 +3,9 @@
  * Waking a sleeper without a lock and without a lost wake-up:
  *
  *   consumer                                   producer
- *   sleeping = 1          (seq_cst)            publish tail                (release)
- *   fence, look at every mailbox once more     fence
- *   enter the kernel                           if (exchange(sleeping, 0))  MSG_RING
+ *   sleeping = 1                               publish tail
+ *   look at every mailbox once more            if (sleeping && exchange(sleeping, 0))  MSG_RING
+ *   enter the kernel
  *
  * Either the consumer's second look sees the new tail, or the producer's exchange sees sleeping == 1: both stores cannot
  * miss each other. So a busy peer is never interrupted and a sleeping one costs one ring entry, however many messages it gets.
@@ -121,9 +121,7 @@ static void publish_mail(struct shard *shard)
         retry_deferred(shard, to);
         if (mailbox_publish(mailbox_between(shard->group, shard->index, to)) && to != shard->index) {
             struct shard *peer = &shard->group->shards[to];
-            atomic_thread_fence(memory_order_seq_cst);
-            if (atomic_load_explicit(&peer->private->sleeping, memory_order_relaxed) != 0 &&
-                atomic_exchange(&peer->private->sleeping, 0) != 0) {
+            if (atomic_load(&peer->private->sleeping) != 0 && atomic_exchange(&peer->private->sleeping, 0) != 0) {
                 ring_wake(shard->ring, ring_descriptor(peer->ring));
             }
         }
@@ -235,7 +233,6 @@ static void loop_turn(struct shard *shard)
     publish_mail(shard);
     uint64_t timeout_ms = sleep_time(shard);
     atomic_store(&private->sleeping, 1);
-    atomic_thread_fence(memory_order_seq_cst);
     if (mail_pending(shard)) {
         timeout_ms = 0;
     }
