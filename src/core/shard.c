@@ -184,8 +184,11 @@ static void run_calls(struct shard *shard)
 {
     struct shard_private *private = shard->private;
     pthread_mutex_lock(&private->call_lock);
+    struct list calls; /* those that come meanwhile wait for the next turn */
+    list_init(&calls);
+    list_splice(&calls, &private->calls);
     struct list *node;
-    while ((node = list_pop_front(&private->calls)) != NULL) {
+    while ((node = list_pop_front(&calls)) != NULL) {
         struct call *call = LIST_OWNER(node, struct call, node);
         pthread_mutex_unlock(&private->call_lock);
         call->run(shard, call->context);
@@ -203,7 +206,7 @@ static void call_polled(struct op *op, int result, uint32_t flags)
     (void)flags;
     uint64_t count;
     ssize_t length = read(private->call_event, &count, sizeof count);
-    (void)length; /* the loop looks at the list every turn; the event only ends the sleep */
+    (void)length; /* loop_turn runs the calls */
 }
 
 /* --- the loop ------------------------------------------------------------------------------------------------ */
