@@ -140,7 +140,7 @@ static void check_limits(const struct settings *settings)
         printf("  locked memory  %llu bytes\n", (unsigned long long)memory.rlim_cur);
     }
     if (memory.rlim_cur < MEMLOCK_BYTES_MIN) {
-        warn("locked memory: set LimitMEMLOCK=%u or more in the unit; rings need it on some kernels",
+        warn("locked memory: set LimitMEMLOCK=%u or more in the unit: what rings register with the kernel counts",
              MEMLOCK_BYTES_MIN);
     }
 }
