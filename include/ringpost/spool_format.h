@@ -3,14 +3,15 @@
  * A spool is a directory of segment files of one size. A segment is
  *
  *   0      header page: two equal copies of struct spool_format_segment, at 0 and at SPOOL_FORMAT_HEADER_COPY
- *   4096   records, each at a multiple of 64 bytes: struct spool_format_record, payload, zero bytes up to the next multiple
+ *   4096   records, each at a multiple of 64 bytes: struct spool_format_record, payload, zero bytes to the next one
  *   ...    once full: a SEAL record
  *   end-64 once full: struct spool_format_trailer, which says where the SEAL is
  *
- * A record belongs to the segment only when its epoch is the header's: emptied segments are used again with a new epoch,
- * so that what they held before is no longer a record. `sequence` counts the records of the whole spool by one. Records are
- * written in batches, a batch only after the one before it is complete; `batch_index` is the record's place in its batch.
- * A record whose sequence is not below the first sequence of a later segment was never acknowledged and does not count.
+ * A record belongs to the segment only when its epoch is the header's: emptied segments are used again with a new
+ * epoch, so that what they held before is no longer a record. `sequence` counts the records of the whole spool by one.
+ * Records are written in batches, a batch only after the one before it is complete; `batch_index` is the record's place
+ * in its batch. A record whose sequence is not below the first sequence of a later segment was never acknowledged and
+ * does not count.
  */
 #ifndef RINGPOST_SPOOL_FORMAT_H
 #define RINGPOST_SPOOL_FORMAT_H
@@ -40,7 +41,7 @@ struct spool_format_segment {
     uint64_t id_floor;       /* and every message id, without the spool's number */
     uint64_t created_ms;     /* since 1970 */
     uint32_t reserved[15];
-    uint32_t crc;            /* CRC-32C of all the bytes before */
+    uint32_t crc; /* CRC-32C of all the bytes before */
 };
 static_assert(sizeof(struct spool_format_segment) == 128, "on disk");
 
@@ -48,7 +49,7 @@ enum spool_format_type {
     SPOOL_FORMAT_EXTENT = 1,  /* a piece of a large body */
     SPOOL_FORMAT_MESSAGE = 2, /* struct spool_format_message */
     SPOOL_FORMAT_OUTCOME = 3, /* struct spool_format_outcome */
-    SPOOL_FORMAT_ADMIN = 4,   /* reserved; readers skip it */
+    SPOOL_FORMAT_GRAVES = 4,  /* array of struct spool_format_grave */
     SPOOL_FORMAT_SEAL = 5,    /* struct spool_format_seal; the last record */
 };
 
@@ -58,14 +59,14 @@ struct spool_format_record {
     uint8_t flags; /* zero */
     uint16_t header_bytes;
     uint32_t payload_bytes;
-    uint32_t position;     /* where this record is: offset in the file / 64 */
+    uint32_t position; /* where this record is: offset in the file / 64 */
     uint64_t sequence;
     uint64_t epoch;
     uint64_t payload_hash; /* XXH3-64 */
     uint64_t message;      /* id of the message that it is or belongs to; 0: none */
     uint32_t batch_index;
     uint32_t reserved[2];
-    uint32_t crc;          /* CRC-32C of the 60 bytes before */
+    uint32_t crc; /* CRC-32C of the 60 bytes before */
 };
 static_assert(sizeof(struct spool_format_record) == SPOOL_FORMAT_ALIGN, "on disk");
 
@@ -73,8 +74,8 @@ static_assert(sizeof(struct spool_format_record) == SPOOL_FORMAT_ALIGN, "on disk
 #define SPOOL_FORMAT_HAS_8BIT 1u /* the body has bytes above 127 */
 #define SPOOL_FORMAT_DOT_FREE 2u /* no line begins with a dot, but the last: the body may go by BDAT as it is */
 #define SPOOL_FORMAT_SMTPUTF8 4u
-#define SPOOL_FORMAT_RELAXED 8u  /* acknowledged after the write, before the sync */
-#define SPOOL_FORMAT_BOUNCE 16u  /* generated here: a delivery status notification */
+#define SPOOL_FORMAT_RELAXED 8u /* acknowledged after the write, before the sync */
+#define SPOOL_FORMAT_BOUNCE 16u /* generated here: a delivery status notification */
 #define SPOOL_FORMAT_REQUIRETLS 32u
 
 /* Payload of MESSAGE: this, then states, envelope, extents, prologue, body, without gaps.
@@ -83,7 +84,8 @@ static_assert(sizeof(struct spool_format_record) == SPOOL_FORMAT_ALIGN, "on disk
  *   envelope  see src/spool/envelope.h
  *   extents   array of struct spool_format_extent: the body's beginning, when it did not fit
  *   prologue  header lines added here, dot-stuffed, CRLF
- *   body      exactly what DATA carried: dot-stuffed, CRLF, with the final ".CRLF"; the rest of it when there are extents */
+ *   body      exactly what DATA carried: dot-stuffed, CRLF, with the final ".CRLF",
+ *             or the rest of it when there are extents */
 struct spool_format_message {
     uint64_t id; /* spool number << 56 | count; unique for ever */
     uint64_t arrival_ms;
@@ -142,6 +144,17 @@ struct spool_format_outcome {
 };
 static_assert(sizeof(struct spool_format_outcome) == 24, "on disk");
 
+/* A final outcome that compaction carried out of a segment, without its texts: the segment that holds the message's
+ * record still exists. */
+struct spool_format_grave {
+    uint64_t message;
+    uint32_t segment; /* low 32 bits of the number of the segment that holds the message's record */
+    uint16_t recipient;
+    uint8_t status;
+    uint8_t reserved;
+};
+static_assert(sizeof(struct spool_format_grave) == 16, "on disk");
+
 /* Payload of SEAL: this and `entries` of struct spool_format_entry, in the order of the records. */
 struct spool_format_seal {
     uint64_t first_sequence;
@@ -152,22 +165,26 @@ struct spool_format_seal {
 };
 static_assert(sizeof(struct spool_format_seal) == 32, "on disk");
 
+#define SPOOL_FORMAT_ENTRY_STATES 1u  /* the message has states */
+#define SPOOL_FORMAT_ENTRY_EXTENTS 2u /* the message has extents */
+
 struct spool_format_entry {
     uint64_t message;
     uint32_t position;
-    uint8_t type;   /* MESSAGE or OUTCOME */
-    uint8_t status; /* OUTCOME: spool_format_status; MESSAGE: 1 when it has states, 2 when it has extents */
-    uint16_t recipient; /* OUTCOME: its index; MESSAGE: how many */
+    uint8_t type;       /* MESSAGE, OUTCOME or GRAVES */
+    uint8_t status;     /* of the recipient; MESSAGE: SPOOL_FORMAT_ENTRY_* */
+    uint16_t recipient; /* its index; MESSAGE: how many there are */
     union {
         struct {
             uint32_t length; /* of the record / 64 */
-            uint16_t head;   /* of record header, message, states, envelope and extents / 64, rounded up; 65535: or more */
-            uint16_t left;   /* recipients that were not finished */
+            uint16_t
+                head; /* of record header, message, states, envelope and extents / 64, rounded up; 65535: or more */
+            uint16_t reserved;
         };
         struct {
-            uint32_t next_attempt_s;
+            uint32_t next_attempt_s; /* final status: instead, the segment as in struct spool_format_grave */
             uint16_t attempts;
-            uint16_t reserved;
+            uint16_t reserved2;
         };
     };
 };

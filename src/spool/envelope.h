@@ -3,9 +3,10 @@
  *
  *   item = tag (1 byte) flags (1 byte) length (2 bytes, little-endian) bytes
  *
- * First a SENDER, then recipients in any number; an item that belongs to a recipient (ENVELOPE_ORIGINAL_RECIPIENT) follows it.
- * The index of a recipient is its place among the RECIPIENT items. Readers skip tags they do not know. What is read from a
- * disk is treated as hostile: every length is checked, and no byte value has a meaning (RFC 5321 text was checked before).
+ * First a SENDER, then recipients in any number; an item that belongs to a recipient (ENVELOPE_ORIGINAL_RECIPIENT)
+ * follows it. The index of a recipient is its place among the RECIPIENT items. Readers skip tags they do not know.
+ * What is read from a disk is treated as hostile: every length is checked, and no byte value has a meaning (RFC 5321
+ * text was checked before).
  */
 #ifndef SPOOL_ENVELOPE_H
 #define SPOOL_ENVELOPE_H
@@ -14,9 +15,9 @@
 #include "base/err.h"
 
 enum envelope_tag {
-    ENVELOPE_SENDER = 1,             /* reverse-path without <>; empty: the null sender */
-    ENVELOPE_RECIPIENT = 2,          /* forward-path without <>; flags: notify (RFC 3461), reserved */
-    ENVELOPE_CLIENT_ADDRESS = 3,     /* 4 or 16 bytes, network order */
+    ENVELOPE_SENDER = 1,         /* reverse-path without <>; empty: the null sender */
+    ENVELOPE_RECIPIENT = 2,      /* forward-path without <>; flags: notify (RFC 3461), reserved */
+    ENVELOPE_CLIENT_ADDRESS = 3, /* 4 or 16 bytes, network order */
     ENVELOPE_HELO = 4,
     ENVELOPE_ORIGINAL_RECIPIENT = 5, /* ORCPT of the recipient before it */
     ENVELOPE_ID = 6,                 /* ENVID */

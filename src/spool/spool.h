@@ -55,31 +55,32 @@ struct spool_recovered {
 };
 
 struct spool_settings {
-    const char *root;       /* the directory that holds the spools; must exist */
-    unsigned number;        /* 0..255: the directory <root>/<number>, created when missing */
-    uint32_t segment_bytes; /* of new segments; 0: LIMIT_SEGMENT_BYTES_DEFAULT */
-    uint32_t batch_bytes;   /* largest batch and record; 0: LIMIT_BATCH_BYTES; at most half a segment */
-    unsigned spare_max;     /* emptied segments to keep; 0: 8 */
+    const char *root;                     /* the directory that holds the spools; must exist */
+    unsigned number;                      /* 0..255: the directory <root>/<number>, created when missing */
+    uint32_t segment_bytes;               /* of new segments; 0: LIMIT_SEGMENT_BYTES_DEFAULT */
+    uint32_t batch_bytes;                 /* largest batch and record; 0: LIMIT_BATCH_BYTES; at most half a segment */
+    unsigned spare_max;                   /* emptied segments to keep; 0: 8 */
     uint32_t compaction_bytes_per_second; /* 0: 32 MiB */
     /* Called for each message with a recipient left, from within spool_open. May be NULL. */
     void (*recovered)(void *context, const struct spool_recovered *message);
     void *context;
 };
 
-/* Opens the spool, blocking until all of it is known. ERR_LOCKED, ERR_FORMAT, ERR_IO, ERR_NO_SPACE, ERR_NO_MEMORY with a
- * one-line reason that names the file. Damaged records are counted and logged, never an error. */
+/* Opens the spool, blocking until all of it is known. ERR_LOCKED, ERR_FORMAT, ERR_IO, ERR_NO_SPACE, ERR_NO_MEMORY
+ * with a one-line reason that names the file. Damaged records are counted and logged, never an error. */
 enum err spool_open(struct shard *shard, const struct spool_settings *settings, struct spool **ret_spool, char *reason,
                     size_t reason_size);
 
-/* Commits what is pending (running the ring until it is), seals the open segment and frees the spool. Nothing may be lent. */
+/* Commits what is pending (running the ring until it is), seals the open segment and frees the spool. Nothing may be
+ * lent. */
 void spool_close(struct spool *spool);
 
 /* --- appending -------------------------------------------------------------------------------------------------- */
 
-/* Embedded in whoever appends; lives until `done`, as do all the bytes it points to. `done` is never called from inside a
- * spool_append_* call. ERR_NO_SPACE: the disk is full; ERR_IO: it failed; ERR_FULL: larger than a record may be;
- * ERR_NO_MEMORY; ERR_NOT_FOUND: an outcome of a message that is gone; ERR_CLOSED. The caller sets done, the rest is the
- * spool's. */
+/* Embedded in whoever appends; lives until `done`, as do all the bytes it points to. `done` is never called from
+ * inside a spool_append_* call. ERR_NO_SPACE: the disk is full; ERR_IO: it failed; ERR_FULL: larger than a record may
+ * be; ERR_NO_MEMORY; ERR_NOT_FOUND: an outcome of a message that is gone; ERR_CLOSED. The caller sets done, the rest
+ * is the spool's. */
 struct spool_append {
     struct list node;
     void (*done)(struct spool_append *append, enum err err);
@@ -102,6 +103,7 @@ struct spool_append {
     bool follows;
     bool moved; /* written by compaction */
     bool queued;
+    bool counted; /* OUTCOME: in its slot */
     enum err failed;
     const void *states;
     const struct spool_format_extent *extents;
@@ -125,8 +127,8 @@ struct spool_message {
 };
 void spool_append_message(struct spool *spool, struct spool_append *append, const struct spool_message *message);
 
-/* A piece of a large body, at most LIMIT_EXTENT_BYTES. Its place comes back in append->extent, to be named by the message or
- * given to spool_abandon_extent. Not synced: the message's commit covers it. */
+/* A piece of a large body, at most LIMIT_EXTENT_BYTES. Its place comes back in append->extent, to be named by the
+ * message or given to spool_abandon_extent. Not synced: the message's commit covers it. */
 void spool_append_extent(struct spool *spool, struct spool_append *append, uint64_t id, const struct iovec *pieces,
                          unsigned count);
 /* The message will not come: the bytes are garbage now. */
@@ -144,17 +146,26 @@ struct spool_outcome {
 };
 
 /* Room that `count` outcomes need at most. */
-#define SPOOL_OUTCOME_BYTES(count)                                                                                     \
-    (sizeof(struct spool_format_outcome) +                                                                             \
+#define SPOOL_OUTCOME_BYTES(count)         \
+    (sizeof(struct spool_format_outcome) + \
      (count) * (sizeof(struct spool_format_state) + SPOOL_STATE_TEXT_BYTES + SPOOL_STATE_HOST_BYTES + 4))
 
-/* What became of recipients of one message, as one record, encoded into `room` (which lives until `done`). Always durable when
- * `done` says ERR_OK; only then do the message's counts change. A bounce that these outcomes cause is appended
- * (spool_append_message) right before, and `follows` set: the outcomes are committed after it, and not at all when it fails. */
+/* What became of recipients of one message, as one record, encoded into `room` (which lives until `done`). Always
+ * durable when `done` says ERR_OK; only then do the message's counts change. A bounce that these outcomes cause is
+ * appended (spool_append_message) right before, and `follows` set: the outcomes are committed after it, and not at
+ * all when it fails. */
 void spool_append_outcomes(struct spool *spool, struct spool_append *append, uint32_t slot, uint64_t id,
                            const struct spool_outcome *outcomes, unsigned count, bool follows, struct buffer *room);
 
 /* --- reading ---------------------------------------------------------------------------------------------------- */
+
+/* The spool's number, and the id of the message in a slot, 0 when there is none. (For the queue, whose entries name a
+ * message by its slot: a recipient to deliver keeps the message, so its slot cannot be another's.) */
+unsigned spool_number(const struct spool *spool);
+uint64_t spool_slot_id(const struct spool *spool, uint32_t slot);
+
+/* Goes through the messages: moves *slot to the first live one at or behind it; false when there is none. */
+bool spool_walk(const struct spool *spool, uint32_t *slot, uint64_t *ret_id);
 
 /* Is that message still here? */
 bool spool_holds(const struct spool *spool, uint32_t slot, uint64_t id);
@@ -163,9 +174,9 @@ bool spool_holds(const struct spool *spool, uint32_t slot, uint64_t id);
 enum err spool_lend(struct spool *spool, uint32_t slot, uint64_t id, struct spool_view *ret_view);
 void spool_return(struct spool *spool, struct spool_view *view);
 
-/* The last outcome of a recipient with its texts, for bounces and display. Blocks for a read of the disk when it is not in
- * memory. `reply` and `host` of the result point into `room` (SPOOL_OUTCOME_BYTES(1) suffices). A recipient that was
- * never tried gives SPOOL_FORMAT_PENDING. */
+/* The last outcome of a recipient with its texts, for bounces and display. Blocks for a read of the disk when it is
+ * not in memory. `reply` and `host` of the result point into `room` (SPOOL_OUTCOME_BYTES(1) suffices). A recipient
+ * that was never tried gives SPOOL_FORMAT_PENDING. */
 enum err spool_recipient_state(struct spool *spool, uint32_t slot, uint64_t id, uint16_t recipient, struct buffer *room,
                                struct spool_outcome *ret_outcome);
 

@@ -1,7 +1,7 @@
 /* A message in the spool, lent to whoever delivers or shows it, possibly in another thread.
  *
- * spool_lend (spool.h) fills `record` and `extents` without touching a byte of the message, so that it never waits for a
- * disk; the segments that hold them stay as they are until spool_return. The reader brings the pages in first
+ * spool_lend (spool.h) fills `record` and `extents` without touching a byte of the message, so that it never waits
+ * for a disk; the segments that hold them stay as they are until spool_return. The reader brings the pages in first
  * (ring_madvise MADV_POPULATE_READ over spool_view_span 0..n, unless `recent`), then calls spool_view_read, and
  * spool_view_verify when the bytes were not written in this run. Everything points into a read-only map.
  */
@@ -34,8 +34,8 @@ struct spool_view {
     struct bytes states;
     struct bytes envelope;
     struct bytes prologue;
-    struct bytes body;         /* the whole, or what follows the extents; prologue and body are one piece of memory when */
-                               /* there are no extents */
+    struct bytes body; /* the whole, or what follows the extents; prologue and body are one piece of memory when */
+                       /* there are no extents */
 };
 
 /* The memory to bring in: 0 is the record, 1.. the extents. */

@@ -1,0 +1,250 @@
+/* When is a segment worth emptying by hand?
+ *
+ *   rescue  a write to it failed: what is live in it is rewritten at once
+ *   space   the files hold more than 1.3 times what is live, and four segments: first carry the graves out of
+ *           segments that hold nothing else, then empty the one with the least in it
+ *   idle    less than half of it is live and nothing much is being received
+ *
+ * Carrying graves is what keeps one stuck message from holding up the whole log: its segment cannot be emptied, so
+ * the next one, which has outcomes of its neighbours, cannot either, and so on for ever. A grave is 16 bytes, so that
+ * chain is cut cheaply without touching the stuck message.
+ */
+#include "spool/compaction.h"
+
+#include <string.h>
+
+#include "spool/journal.h"
+#include "spool/spool_private.h"
+
+#define COMPACTION_IDLE_BYTES (1u << 20) /* received per tick: more is not idle */
+#define COMPACTION_STATE_BYTES 256       /* a last outcome's record, roughly */
+#define COMPACTION_FLOOR_SEGMENTS 4
+
+static void compaction_timer(struct timer *timer)
+{
+    struct compaction *compaction = CONTAINER_OF(timer, struct compaction, timer);
+    compaction->due = true;
+}
+
+void compaction_init(struct spool *spool, uint32_t bytes_per_second)
+{
+    spool->compaction.bytes_per_second = bytes_per_second != 0 ? bytes_per_second : 32u << 20;
+    spool->compaction.wanted = true;
+    wheel_timer_init(&spool->compaction.timer, compaction_timer);
+}
+
+void compaction_free(struct spool *spool)
+{
+    shard_disarm(spool->shard, &spool->compaction.timer);
+}
+
+bool compaction_idle(const struct spool *spool)
+{
+    return spool->compaction.busy == 0;
+}
+
+/* --- choice ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t compaction_weight(const struct segment *segment)
+{
+    return segment->live_bytes + (uint64_t)segment->states * COMPACTION_STATE_BYTES;
+}
+
+static bool compaction_movable(const struct segment *segment)
+{
+    return segment->state == SEGMENT_FULL && !segment->sealing && segment->loose == 0 && segment->quarantined == 0 &&
+           !segment->unmovable;
+}
+
+static bool compaction_space_wanted(const struct spool *spool)
+{
+    uint64_t used = (uint64_t)(spool->segments.count - spool->segments.spares) * spool->segment_bytes;
+    uint64_t fair = spool->live_bytes + spool->live_bytes / 10 * 3;
+    return used > fair + (uint64_t)COMPACTION_FLOOR_SEGMENTS * spool->segment_bytes ||
+           (spool->supply.failed && spool->segments.spares <= SPOOL_RESERVE);
+}
+
+/* Only graves are left, and they can be carried. */
+static bool compaction_carriable(const struct segment *segment)
+{
+    return compaction_movable(segment) && !segment->suspect && segment->sealed && segment->live == 0 &&
+           segment->states == 0 && segment->lent == 0 && segment->graves.count > 0 && segment->copies.count == 0;
+}
+
+/* Lower is better; UINT64_MAX: not now. */
+static uint64_t compaction_score(const struct spool *spool, const struct segment *segment, bool idle)
+{
+    uint64_t weight = compaction_weight(segment);
+    if (segment->suspect) {
+        return compaction_movable(segment) && weight > 0 ? 0 : UINT64_MAX;
+    }
+    bool space = compaction_space_wanted(spool);
+    if (space && compaction_carriable(segment)) {
+        return 1;
+    }
+    if (!compaction_movable(segment) || weight == 0) {
+        return UINT64_MAX;
+    }
+    bool good = (space && weight < segment->bytes / 10 * 9) || (idle && weight < segment->used / 2);
+    return good ? 2 + weight : UINT64_MAX;
+}
+
+static struct segment *compaction_choose(const struct spool *spool, bool idle)
+{
+    struct segment *best = NULL;
+    uint64_t best_score = UINT64_MAX;
+    for (uint32_t i = 0; i < spool->segments.capacity; i++) {
+        struct segment *segment = spool->segments.at[i];
+        uint64_t score = segment != NULL ? compaction_score(spool, segment, idle) : UINT64_MAX;
+        if (score < best_score || (score == best_score && best != NULL && segment->number < best->number)) {
+            best = segment;
+            best_score = score;
+        }
+    }
+    return best;
+}
+
+/* --- work ------------------------------------------------------------------------------------------------------- */
+
+static bool compaction_touches(const struct spool *spool, const struct index_slot *at, uint16_t victim)
+{
+    if (at->segment == victim) {
+        return true;
+    }
+    const struct index_side *side = index_side_of(&spool->index, at);
+    if (side == NULL) {
+        return at->where_segment == victim;
+    }
+    for (uint32_t i = 0; i < side->extent_count; i++) {
+        if (side->extents[i].segment == victim) {
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < side->recipient_count; i++) {
+        if (side->recipients[i].segment == victim) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct mover *compaction_free_mover(struct compaction *compaction)
+{
+    for (unsigned i = 0; i < COMPACTION_MOVERS; i++) {
+        if (compaction->movers[i].phase == MOVER_IDLE) {
+            return &compaction->movers[i];
+        }
+    }
+    return NULL;
+}
+
+static void compaction_give_up(struct compaction *compaction)
+{
+    struct segment *victim = compaction->victim;
+    compaction->victim = NULL;
+    /* What could not be moved now (outcomes in flight) may be when the next segment is full. */
+    victim->unmovable = compaction->moved == 0;
+}
+
+static void compaction_end_scan(struct spool *spool)
+{
+    struct compaction *compaction = &spool->compaction;
+    struct segment *victim = compaction->victim;
+    if (compaction->busy > 0) {
+        return;
+    }
+    if (compaction->carried || !compaction_carriable(victim) || spool->stopping) {
+        compaction_give_up(compaction);
+    } else if (carrier_start(spool, &compaction->carrier, victim)) {
+        compaction->carried = true;
+        compaction->busy++;
+    } else {
+        compaction_give_up(compaction);
+    }
+    compaction->wanted = true;
+}
+
+static void compaction_step(struct spool *spool)
+{
+    struct compaction *compaction = &spool->compaction;
+    uint16_t victim = compaction->victim->index;
+    uint32_t looked = 0;
+    while (compaction->scan < spool->index.begun) {
+        struct mover *mover = compaction_free_mover(compaction);
+        if (mover == NULL || looked++ == COMPACTION_SCAN || (compaction->budget <= 0 && !compaction->urgent) ||
+            spool->stopping) {
+            return;
+        }
+        uint32_t slot = compaction->scan++;
+        const struct index_slot *at = index_at(&spool->index, slot);
+        if ((at->flags & INDEX_LIVE) != 0 && compaction_touches(spool, at, victim) && mover_start(spool, mover, slot)) {
+            compaction->busy++;
+        }
+    }
+}
+
+void compaction_forget(struct spool *spool, const struct segment *segment)
+{
+    if (spool->compaction.victim == segment) {
+        spool->compaction.victim = NULL;
+    }
+}
+
+void compaction_renew(struct spool *spool)
+{
+    for (uint32_t i = 0; i < spool->segments.capacity; i++) {
+        if (spool->segments.at[i] != NULL) {
+            spool->segments.at[i]->unmovable = false;
+        }
+    }
+    spool->compaction.wanted = true;
+}
+
+void compaction_finished(struct spool *spool, bool moved, uint64_t bytes)
+{
+    struct compaction *compaction = &spool->compaction;
+    CHECK(compaction->busy > 0);
+    compaction->busy--;
+    compaction->moved += moved;
+    compaction->budget -= (int64_t)bytes;
+    SPOOL_COUNT(spool, spool_compacted_bytes, moved ? bytes : 0);
+}
+
+static void compaction_tick(struct spool *spool)
+{
+    struct compaction *compaction = &spool->compaction;
+    int64_t ration = compaction->bytes_per_second / (1000 / COMPACTION_TICK_MS);
+    bool idle = spool->writer.appended_bytes - compaction->seen_bytes < COMPACTION_IDLE_BYTES;
+    compaction->due = false;
+    compaction->seen_bytes = spool->writer.appended_bytes;
+    compaction->budget = compaction->budget + ration < ration ? compaction->budget + ration : ration;
+    if (compaction->victim != NULL || !compaction->wanted || spool->stopping) {
+        return;
+    }
+    compaction->wanted = !idle; /* look again when it is quiet */
+    compaction->victim = compaction_choose(spool, idle);
+    compaction->scan = compaction->moved = 0;
+    compaction->carried = false;
+    compaction->urgent = compaction->victim != NULL && (compaction->victim->suspect || spool->supply.failed);
+}
+
+void compaction_run(struct spool *spool)
+{
+    struct compaction *compaction = &spool->compaction;
+    compaction->wanted |= spool->look;
+    if (compaction->due) {
+        compaction_tick(spool);
+    }
+    if (compaction->victim != NULL) {
+        bool carrying = compaction->carrier.segment != NULL;
+        compaction_step(spool);
+        if (!carrying && (compaction->scan >= spool->index.begun || spool->stopping)) {
+            compaction_end_scan(spool);
+        } else if (!carrying && compaction->busy == 0 && !wheel_armed(&compaction->timer) && compaction->budget > 0) {
+            shard_arm(spool->shard, &compaction->timer, 1);
+        }
+    }
+    if ((compaction->wanted || compaction->victim != NULL) && !spool->stopping && !wheel_armed(&compaction->timer)) {
+        shard_arm(spool->shard, &compaction->timer, COMPACTION_TICK_MS);
+    }
+}

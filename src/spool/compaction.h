@@ -1,0 +1,47 @@
+/* Frees segments that hold little: moves what is still needed from them to the open one, in the background. */
+#ifndef SPOOL_COMPACTION_H
+#define SPOOL_COMPACTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/wheel.h"
+#include "core/ring.h"
+#include "spool/index.h"
+#include "spool/mover.h"
+#include "spool/spool.h"
+
+#define COMPACTION_MOVERS 8
+#define COMPACTION_TICK_MS 50
+#define COMPACTION_SCAN 16384 /* slots looked at per turn */
+
+struct compaction {
+    struct timer timer;
+    bool wanted; /* something changed that may be worth it */
+    bool due;
+    bool carried; /* the victim's graves were tried */
+    bool urgent;  /* the disk failed or is full: no rate limit */
+    uint32_t bytes_per_second;
+    int64_t budget;      /* bytes */
+    uint64_t seen_bytes; /* the writer's appended_bytes at the last tick */
+    struct segment *victim;
+    uint32_t scan; /* next slot to look at */
+    uint32_t moved;
+    uint32_t busy; /* movers at work */
+    struct mover movers[COMPACTION_MOVERS];
+    struct carrier carrier;
+};
+
+void compaction_init(struct spool *spool, uint32_t bytes_per_second);
+void compaction_free(struct spool *spool);
+void compaction_run(struct spool *spool);
+bool compaction_idle(const struct spool *spool);
+
+/* The segment is being emptied, or may have become movable. */
+void compaction_forget(struct spool *spool, const struct segment *segment);
+void compaction_renew(struct spool *spool);
+
+/* A mover or the carrier is ready for more. */
+void compaction_finished(struct spool *spool, bool moved, uint64_t bytes);
+
+#endif

@@ -1,0 +1,65 @@
+/* The parts of a spool, for the files of this folder only. Each part is in the header of the file that works on it. */
+#ifndef SPOOL_SPOOL_PRIVATE_H
+#define SPOOL_SPOOL_PRIVATE_H
+
+#include <stdio.h>
+
+#include "core/log.h"
+#include "spool/compaction.h"
+#include "spool/index.h"
+#include "spool/seal.h"
+#include "spool/segment.h"
+#include "spool/spool.h"
+#include "spool/supply.h"
+#include "spool/writer.h"
+
+#define SPOOL_PATH_BYTES 512
+#define SPOOL_RESERVE 2 /* spares that intake may not use */
+
+struct spool {
+    struct shard *shard;
+    unsigned number;
+    uint32_t segment_bytes;
+    uint32_t batch_bytes;
+    unsigned spare_max;
+    int directory;
+    int lock;
+    char path[SPOOL_PATH_BYTES];
+    struct shard_hook hook;
+    bool hooked;
+    bool stopping; /* no new background work */
+    bool closing;  /* no new appends */
+    bool look;     /* a segment may have become empty */
+    struct segment_table segments;
+    struct index index;
+    struct writer writer;
+    struct sealer sealer;
+    struct supply supply;
+    struct compaction compaction;
+    uint64_t next_sequence;
+    uint64_t next_id; /* without the spool's number */
+    uint64_t next_segment;
+    uint32_t next_file;
+    uint64_t messages;
+    uint64_t recipients;
+    uint64_t live_bytes;
+    uint64_t quarantined;
+    unsigned failures; /* of writes and syncs */
+    bool intake_full;
+    /* What the gauges hold of ours. */
+    uint64_t shown_segments;
+    uint64_t shown_live_bytes;
+    uint64_t shown_intake;
+};
+
+/* metrics is NULL in tests */
+#define SPOOL_COUNT(spool, field, n) \
+    ((spool)->shard->metrics != NULL ? metric_add(&(spool)->shard->metrics->field, (n)) : (void)0)
+
+static inline struct segment *spool_segment(const struct spool *spool, uint16_t index)
+{
+    CHECK(index < spool->segments.capacity && spool->segments.at[index] != NULL);
+    return spool->segments.at[index];
+}
+
+#endif
