@@ -4,7 +4,7 @@
 
 uint64_t retry_wait_ms(const struct queue_settings *settings, struct rng *rng, unsigned attempts)
 {
-    CHECK(attempts >= 1 && settings->retry_count >= 1);
+    CHECK(attempts >= 1 && settings->retry_count >= 1 && settings->jitter_percent <= 100);
     unsigned step = attempts <= settings->retry_count ? attempts - 1 : settings->retry_count - 1;
     uint64_t wait_ms = settings->retry_ms[step];
     uint64_t spread_ms = wait_ms * settings->jitter_percent / 100;
@@ -24,7 +24,7 @@ uint32_t retry_next_s(const struct queue_settings *settings, struct rng *rng, un
         return 0;
     }
     uint64_t next_s = now_s + (retry_wait_ms(settings, rng, attempts) + 999) / 1000;
-    uint64_t expires_s = arrival_s + settings->expire_ms / 1000;
+    uint64_t expires_s = arrival_s + (settings->expire_ms + 999) / 1000;
     /* No wait goes past the expiry: the sender learns of it then. */
     return (uint32_t)(next_s < expires_s ? next_s : expires_s);
 }
