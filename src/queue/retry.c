@@ -12,6 +12,15 @@ uint64_t retry_wait_ms(const struct queue_settings *settings, struct rng *rng, u
     return wait_ms >= 1000 ? wait_ms : 1000;
 }
 
+uint64_t retry_longest_s(const struct queue_settings *settings)
+{
+    uint64_t longest_ms = 0;
+    for (unsigned i = 0; i < settings->retry_count; i++) {
+        longest_ms = settings->retry_ms[i] > longest_ms ? settings->retry_ms[i] : longest_ms;
+    }
+    return longest_ms * (100 + settings->jitter_percent) / 100 / 1000 + 1;
+}
+
 bool retry_expired(const struct queue_settings *settings, uint32_t now_s, uint32_t arrival_s)
 {
     return now_s >= arrival_s && (uint64_t)(now_s - arrival_s) * 1000 >= settings->expire_ms;

@@ -12,6 +12,11 @@
  *
  * The calendar has one list per second, modulo QUEUE_CALENDAR_SLOTS. A list may hold entries of a later round; they
  * stay.
+ *
+ * Its seconds are those of the wall clock, because next attempts are journaled and outlive a restart; and the wall
+ * clock may be set. Forward, all that is due by the new time is walked. Back, the calendar follows at once (the seconds
+ * that come again have empty lists), and what was written with the wrong time shows itself, when its list comes round,
+ * by being farther away than the longest wait there is: it is due now.
  */
 #include "queue/schedule.h"
 
@@ -121,13 +126,20 @@ static uint32_t ready_pop(struct queue *queue, struct destination *destination)
 
 /* --- the calendar -------------------------------------------------------------------------------------------- */
 
-static void calendar_arm(struct queue *queue)
+/* Wakes up for that second, but at least once a round, unless it is going to be earlier anyway. */
+static void calendar_arm(struct queue *queue, uint32_t second)
 {
-    if (queue->deferred == 0 || wheel_armed(&queue->calendar_timer)) {
-        return;
-    }
-    /* The next second with a list; at most one round away. */
     uint32_t now_s = queue_now_s(queue);
+    uint32_t ahead_s = second > now_s ? second - now_s : 0;
+    uint64_t after_ms = (ahead_s < QUEUE_CALENDAR_SLOTS ? ahead_s : QUEUE_CALENDAR_SLOTS) * UINT64_C(1000);
+    if (!wheel_armed(&queue->calendar_timer) || queue->calendar_timer.expires_ms > queue->shard->now_ms + after_ms) {
+        shard_arm(queue->shard, &queue->calendar_timer, after_ms != 0 ? after_ms : 1);
+    }
+}
+
+/* The next second with a list; at most one round away. */
+static uint32_t calendar_next(const struct queue *queue)
+{
     uint32_t second = queue->calendar_swept_s + 1;
     unsigned steps = 1;
     while (steps < QUEUE_CALENDAR_SLOTS &&
@@ -135,15 +147,21 @@ static void calendar_arm(struct queue *queue)
         second++;
         steps++;
     }
-    shard_arm(queue->shard, &queue->calendar_timer, second > now_s ? (uint64_t)(second - now_s) * 1000 : 1);
+    return second;
+}
+
+static void calendar_follow_clock(struct queue *queue)
+{
+    uint32_t now_s = queue_now_s(queue);
+    if (queue->deferred == 0 || now_s < queue->calendar_swept_s) {
+        queue->calendar_swept_s = now_s;
+    }
 }
 
 static void calendar_insert(struct queue *queue, uint32_t index)
 {
     struct queue_entry *entry = schedule_entry(queue, index);
-    if (queue->deferred == 0) {
-        queue->calendar_swept_s = queue_now_s(queue);
-    }
+    calendar_follow_clock(queue);
     if (entry->next_attempt_s <= queue->calendar_swept_s) {
         entry->next_attempt_s = queue->calendar_swept_s + 1;
     }
@@ -154,9 +172,7 @@ static void calendar_insert(struct queue *queue, uint32_t index)
     queue->calendar_used[at / 64] |= 1ull << (at % 64);
     queue->deferred++;
     schedule_destination(queue, entry)->deferred++;
-    /* An armed timer may be for a later second than this one. */
-    wheel_disarm(&queue->shard->wheel, &queue->calendar_timer);
-    calendar_arm(queue);
+    calendar_arm(queue, entry->next_attempt_s);
 }
 
 /* --- putting entries where they belong ----------------------------------------------------------------------- */
@@ -355,6 +371,7 @@ void schedule_return(struct queue *queue, uint32_t index)
  */
 static void calendar_walk(struct queue *queue, uint32_t at, uint32_t now_s)
 {
+    uint64_t farthest_s = now_s + retry_longest_s(&queue->settings);
     uint32_t index = queue->calendar[at];
     queue->calendar[at] = SLOTS_NONE;
     queue->calendar_used[at / 64] &= ~(1ull << (at % 64));
@@ -362,7 +379,7 @@ static void calendar_walk(struct queue *queue, uint32_t at, uint32_t now_s)
     while (index != SLOTS_NONE) {
         struct queue_entry *entry = schedule_entry(queue, index);
         uint32_t next = entry->next;
-        bool now = entry->wish == QUEUE_RETRY || entry->next_attempt_s <= now_s;
+        bool now = entry->wish == QUEUE_RETRY || entry->next_attempt_s <= now_s || entry->next_attempt_s > farthest_s;
         if (!now && (entry->wish == QUEUE_NO_WISH || entry->wish == QUEUE_RELEASE)) {
             entry->wish = QUEUE_NO_WISH;
             entry->next = kept;
@@ -389,6 +406,7 @@ static void calendar_walk(struct queue *queue, uint32_t at, uint32_t now_s)
 void schedule_calendar_due(struct timer *timer)
 {
     struct queue *queue = CONTAINER_OF(timer, struct queue, calendar_timer);
+    calendar_follow_clock(queue);
     uint32_t now_s = queue_now_s(queue);
     uint32_t from_s = queue->calendar_swept_s;
     if (now_s > from_s) {
@@ -398,7 +416,9 @@ void schedule_calendar_due(struct timer *timer)
             calendar_walk(queue, (now_s - i) % QUEUE_CALENDAR_SLOTS, now_s);
         }
     }
-    calendar_arm(queue);
+    if (queue->deferred != 0) {
+        calendar_arm(queue, calendar_next(queue));
+    }
 }
 
 static void ready_walk(struct queue *queue, struct destination *destination)
