@@ -1,0 +1,354 @@
+#include "queue/schedule.h"
+
+#include <stdio.h>
+
+#include "unit/queue/fake_owner.h"
+
+static const char domain[] = "example.com";
+
+static void add(struct queue *queue, uint32_t slot, unsigned recipients, uint32_t next_attempt_s)
+{
+    struct schedule_item item = {
+        .slot = slot,
+        .arrival_s = fake_now_s(),
+        .next_attempt_s = next_attempt_s,
+        .spool = FAKE_SPOOL,
+    };
+    schedule_add(queue, bytes_of_string(domain), &item, recipients);
+}
+
+static uint32_t take_one(struct queue *queue)
+{
+    uint32_t index = SLOTS_NONE;
+    struct destination *destination = fake_destination(queue, domain);
+    assert_non_null(destination);
+    assert_int_equal(schedule_take(queue, destination, &index, 1), 1);
+    return index;
+}
+
+/* --- taking ----------------------------------------------------------------------------------------------------- */
+
+static void test_takes_one_message_at_a_time_in_order(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    uint32_t taken[10];
+    add(queue, 1, 3, 0);
+    add(queue, 2, 2, 0);
+    add(queue, 1, 1, 0);
+    struct destination *destination = fake_destination(queue, domain);
+    assert_int_equal(destination->ready, 6);
+    assert_int_equal(schedule_peek(queue, destination)->slot, 1);
+    assert_int_equal(schedule_take(queue, destination, taken, 2), 2);
+    assert_int_equal(schedule_take(queue, destination, taken + 2, 10), 1);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(schedule_entry(queue, taken[i])->slot, 1);
+        assert_int_equal(schedule_entry(queue, taken[i])->recipient, i);
+    }
+    assert_int_equal(destination->out, 3);
+    schedule_return(queue, taken[2]);
+    schedule_return(queue, taken[1]);
+    assert_int_equal(schedule_take(queue, destination, taken + 1, 10), 2);
+    assert_int_equal(schedule_entry(queue, taken[1])->recipient, 1);
+    assert_int_equal(schedule_entry(queue, taken[1])->attempts, 0);
+    assert_int_equal(schedule_take(queue, destination, taken + 3, 10), 2);
+    assert_int_equal(schedule_take(queue, destination, taken + 5, 10), 1);
+    assert_int_equal(schedule_take(queue, destination, taken + 6, 10), 0);
+    assert_int_equal(fake.idle_calls, 0);
+    for (unsigned i = 0; i < 6; i++) {
+        schedule_finish(queue, taken[i]);
+    }
+    assert_int_equal(fake.idle_calls, 1);
+    assert_null(fake_destination(queue, domain));
+    assert_int_equal(atomic_load(&fake.shard.metrics->queued_recipients), 0);
+    assert_int_equal(fake.mail_count, 0);
+    fake_end(queue);
+}
+
+static void test_what_expired_is_given_up(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    uint32_t taken[10];
+    add(queue, 1, 3, 0);
+    fake_pass(345600 * UINT64_C(1000) - 2000);
+    add(queue, 2, 1, 0);
+    fake_pass(3000);
+    struct destination *destination = fake_destination(queue, domain);
+    assert_int_equal(schedule_take(queue, destination, taken, 10), 1);
+    assert_int_equal(schedule_entry(queue, taken[0])->slot, 2);
+    assert_int_equal(fake_verdicts(LEND_EXPIRED), 3);
+    schedule_return(queue, taken[0]);
+    fake_pass(345600 * UINT64_C(1000));
+    schedule_expire(queue, destination);
+    assert_int_equal(fake_verdicts(LEND_EXPIRED), 4);
+    assert_null(fake_destination(queue, domain));
+    assert_int_equal(fake.idle_calls, 1);
+    fake_end(queue);
+}
+
+/* Delivery keeps a destination by counting up `out`. */
+static void test_a_kept_destination_outlives_its_entries(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    add(queue, 1, 1, 0);
+    struct destination *destination = fake_destination(queue, domain);
+    schedule_error(queue, destination, BYTES("connection refused"));
+    assert_string_equal(destination->last_error, "connection refused");
+    char long_text[1000];
+    memset(long_text, 'x', sizeof long_text);
+    schedule_error(queue, destination, bytes_of(long_text, sizeof long_text));
+    assert_int_equal(strlen(destination->last_error), QUEUE_ERROR_BYTES - 1);
+    destination->out++;
+    schedule_finish(queue, take_one(queue));
+    assert_int_equal(fake.idle_calls, 0);
+    destination->out--;
+    schedule_settle(queue, destination);
+    assert_int_equal(fake.idle_calls, 1);
+    assert_null(fake_destination(queue, domain));
+    fake_end(queue);
+}
+
+/* --- the calendar ----------------------------------------------------------------------------------------------- */
+
+/* Due at its second, at most one second late, and not before. */
+static void check_due(struct queue *queue, uint32_t wait_s)
+{
+    struct destination *destination = fake_destination(queue, domain);
+    fake_pass((wait_s - 1) * UINT64_C(1000));
+    assert_int_equal(destination->ready, 0);
+    fake_pass(2000);
+    assert_int_equal(destination->ready, 1);
+}
+
+static void test_deferred_entries_come_at_their_time(void **state)
+{
+    (void)state;
+    static const uint32_t waits[] = {1, 2, 60, 1200, 4095, 4096, 4097, 5000, 8192, 14400, 15800};
+    struct queue *queue = fake_queue();
+    add(queue, 1, 1, 0);
+    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
+        uint32_t index = take_one(queue);
+        schedule_defer(queue, index, fake_now_s() + waits[i]);
+        assert_int_equal(fake_destination(queue, domain)->deferred, 1);
+        check_due(queue, waits[i]);
+        assert_int_equal(schedule_entry(queue, index)->attempts, i + 1);
+        assert_int_equal(queue->deferred, 0);
+        assert_false(wheel_armed(&queue->calendar_timer));
+    }
+    schedule_defer(queue, take_one(queue), fake_now_s()); /* already due */
+    assert_int_equal(fake_destination(queue, domain)->ready, 1);
+    fake_end(queue);
+}
+
+static void test_an_earlier_entry_moves_the_timer(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    uint32_t base_s = fake_now_s();
+    add(queue, 1, 1, base_s + 14400);
+    fake_pass(10000);
+    add(queue, 2, 1, base_s + 3000);
+    add(queue, 3, 1, base_s + 20);
+    add(queue, 4, 1, base_s + 3000 + QUEUE_CALENDAR_SLOTS); /* the same list as 2, a round later */
+    struct destination *destination = fake_destination(queue, domain);
+    static const uint32_t due_s[] = {20, 3000, 3000 + QUEUE_CALENDAR_SLOTS, 14400};
+    static const uint32_t slots[] = {3, 2, 4, 1};
+    for (unsigned i = 0; i < 4; i++) {
+        fake_pass((base_s + due_s[i] - 1 - fake_now_s()) * UINT64_C(1000));
+        assert_int_equal(destination->ready, 0);
+        fake_pass(2000);
+        assert_int_equal(destination->ready, 1);
+        uint32_t index = take_one(queue);
+        assert_int_equal(schedule_entry(queue, index)->slot, slots[i]);
+        destination->out += i != 3; /* keep it for the next */
+        schedule_finish(queue, index);
+        destination->out -= i != 3;
+    }
+    assert_int_equal(fake.idle_calls, 1);
+    fake_end(queue);
+}
+
+/* The wall clock is what next attempts are written in, and it may be set. */
+static void test_the_clock_is_set_back(void **state)
+{
+    (void)state;
+    static const uint64_t steps_s[] = {5, 3600, 5000, 86400, 4 * 365 * 86400};
+    for (size_t i = 0; i < sizeof steps_s / sizeof *steps_s; i++) {
+        struct queue *queue = fake_queue();
+        add(queue, 1, 1, fake_now_s() + 600);
+        fake_pass(1000);
+        fake.shard.wall_ms -= steps_s[i] * 1000;
+        add(queue, 2, 1, fake_now_s() + 60);
+        struct destination *destination = fake_destination(queue, domain);
+        check_due(queue, 60);
+        assert_int_equal(schedule_peek(queue, destination)->slot, 2);
+        /* What was written with the wrong clock comes at that time, but no later than the longest wait and one round.
+         */
+        uint64_t late_s = steps_s[i] < 2 * 14400 ? steps_s[i] : 0;
+        fake_pass((600 + late_s + 14400 + QUEUE_CALENDAR_SLOTS) * 1000);
+        assert_int_equal(destination->ready, 2);
+        fake_end(queue);
+    }
+}
+
+static void test_the_clock_is_set_forward(void **state)
+{
+    (void)state;
+    static const uint64_t steps_s[] = {5, 3600, 5000, 86400};
+    for (size_t i = 0; i < sizeof steps_s / sizeof *steps_s; i++) {
+        struct queue *queue = fake_queue();
+        add(queue, 1, 1, fake_now_s() + 100);
+        add(queue, 2, 1, fake_now_s() + 600);
+        fake.shard.wall_ms += steps_s[i] * 1000;
+        fake_pass(101000);
+        assert_int_equal(fake_destination(queue, domain)->ready, steps_s[i] >= 600 ? 2 : 1);
+        fake_pass(600000);
+        assert_int_equal(fake_destination(queue, domain)->ready, 2);
+        fake_end(queue);
+    }
+}
+
+/* --- wishes ----------------------------------------------------------------------------------------------------- */
+
+static const char *const place_names[] = {"free", "ready", "calendar", "out", "parked"};
+
+/* Brings one entry to a place, wishes, and lets the wish be looked at. Returns where the entry is then. */
+static enum queue_place after_wish(struct queue *queue, enum queue_place place, enum queue_wish wish)
+{
+    struct schedule_item item = {
+        .slot = 1,
+        .arrival_s = fake_now_s(),
+        .next_attempt_s = place == QUEUE_CALENDAR ? fake_now_s() + 1000 : 0,
+        .spool = FAKE_SPOOL,
+        .held = place == QUEUE_PARKED,
+    };
+    schedule_add(queue, bytes_of_string(domain), &item, 1);
+    uint32_t index = place == QUEUE_OUT ? take_one(queue) : 0;
+    assert_int_equal(schedule_entry(queue, index)->place, place);
+    schedule_entry(queue, index)->wish = (unsigned)wish & 7u;
+    schedule_sweep(queue);
+    if (place == QUEUE_OUT) {
+        assert_int_equal(schedule_entry(queue, index)->place, QUEUE_OUT);
+        schedule_defer(queue, index, fake_now_s() + 1000);
+    }
+    enum queue_place now = schedule_entry(queue, index)->place;
+    assert_true(now == QUEUE_FREE || schedule_entry(queue, index)->wish == QUEUE_NO_WISH);
+    assert_true((now == QUEUE_FREE) == (fake_destination(queue, domain) == NULL));
+    assert_int_equal(fake.idle_calls, now == QUEUE_FREE);
+    return now;
+}
+
+static void test_wishes_are_carried_out_wherever_the_entry_is(void **state)
+{
+    (void)state;
+    static const struct {
+        enum queue_place place;
+        enum queue_wish wish;
+        enum queue_place then;
+        int verdict; /* -1: none */
+    } cases[] = {
+        {QUEUE_READY, QUEUE_HOLD, QUEUE_PARKED, LEND_HELD},
+        {QUEUE_READY, QUEUE_RELEASE, QUEUE_READY, -1},
+        {QUEUE_READY, QUEUE_RETRY, QUEUE_READY, -1},
+        {QUEUE_READY, QUEUE_REMOVE, QUEUE_FREE, LEND_REMOVED},
+        {QUEUE_READY, QUEUE_BOUNCE, QUEUE_FREE, LEND_BOUNCED},
+        {QUEUE_CALENDAR, QUEUE_NO_WISH, QUEUE_CALENDAR, -1},
+        {QUEUE_CALENDAR, QUEUE_HOLD, QUEUE_PARKED, LEND_HELD},
+        {QUEUE_CALENDAR, QUEUE_RELEASE, QUEUE_CALENDAR, -1},
+        {QUEUE_CALENDAR, QUEUE_RETRY, QUEUE_READY, -1},
+        {QUEUE_CALENDAR, QUEUE_REMOVE, QUEUE_FREE, LEND_REMOVED},
+        {QUEUE_CALENDAR, QUEUE_BOUNCE, QUEUE_FREE, LEND_BOUNCED},
+        {QUEUE_OUT, QUEUE_NO_WISH, QUEUE_CALENDAR, -1},
+        {QUEUE_OUT, QUEUE_HOLD, QUEUE_PARKED, LEND_HELD},
+        {QUEUE_OUT, QUEUE_RETRY, QUEUE_READY, -1},
+        {QUEUE_OUT, QUEUE_REMOVE, QUEUE_FREE, LEND_REMOVED},
+        {QUEUE_OUT, QUEUE_BOUNCE, QUEUE_FREE, LEND_BOUNCED},
+        {QUEUE_PARKED, QUEUE_NO_WISH, QUEUE_PARKED, -1},
+        {QUEUE_PARKED, QUEUE_RELEASE, QUEUE_READY, LEND_RELEASED},
+        {QUEUE_PARKED, QUEUE_REMOVE, QUEUE_FREE, LEND_REMOVED},
+        {QUEUE_PARKED, QUEUE_BOUNCE, QUEUE_FREE, LEND_BOUNCED},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct queue *queue = fake_queue();
+        enum queue_place then = after_wish(queue, cases[i].place, cases[i].wish);
+        if (then != cases[i].then) {
+            fail_msg("%s, wish %d: now %s", place_names[cases[i].place], (int)cases[i].wish, place_names[then]);
+        }
+        assert_int_equal(fake.mail_count, cases[i].verdict >= 0);
+        assert_true(cases[i].verdict < 0 || fake_verdicts((enum lend_verdict)cases[i].verdict) == 1);
+        fake_end(queue);
+    }
+}
+
+static void test_wishes_meet_entries_that_are_returned_or_finished(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    uint32_t taken[3];
+    add(queue, 1, 3, 0);
+    struct destination *destination = fake_destination(queue, domain);
+    assert_int_equal(schedule_take(queue, destination, taken, 3), 3);
+    schedule_entry(queue, taken[0])->wish = QUEUE_REMOVE;
+    schedule_entry(queue, taken[1])->wish = QUEUE_HOLD;
+    schedule_entry(queue, taken[2])->wish = QUEUE_BOUNCE;
+    schedule_return(queue, taken[0]);
+    schedule_return(queue, taken[1]);
+    schedule_finish(queue, taken[2]); /* delivered meanwhile: the wish came too late */
+    assert_int_equal(fake_verdicts(LEND_REMOVED), 1);
+    assert_int_equal(fake_verdicts(LEND_HELD), 1);
+    assert_int_equal(fake_verdicts(LEND_BOUNCED), 0);
+    assert_int_equal(destination->held, 1);
+    assert_int_equal(destination->ready, 0);
+    fake_end(queue);
+}
+
+/* --- memory ----------------------------------------------------------------------------------------------------- */
+
+static size_t resident_bytes(void)
+{
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%*s %zu", &pages), 1);
+    fclose(file);
+    return pages * 4096;
+}
+
+static void test_a_million_recipients(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    size_t before = resident_bytes();
+    for (uint32_t i = 0; i < 1000000; i++) {
+        add(queue, i, 1, i % 2 != 0 ? fake_now_s() + 1 + i % 10000 : 0);
+    }
+    size_t each = (resident_bytes() - before) / 1000000;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    assert_in_range(each, 23, 26);
+#else
+    assert_in_range(each, 23, 100);
+#endif
+    assert_int_equal(queue->deferred, 500000);
+    fake_pass(10001000);
+    assert_int_equal(fake_destination(queue, domain)->ready, 1000000);
+    fake_end(queue);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_takes_one_message_at_a_time_in_order),
+        cmocka_unit_test(test_what_expired_is_given_up),
+        cmocka_unit_test(test_a_kept_destination_outlives_its_entries),
+        cmocka_unit_test(test_deferred_entries_come_at_their_time),
+        cmocka_unit_test(test_an_earlier_entry_moves_the_timer),
+        cmocka_unit_test(test_the_clock_is_set_back),
+        cmocka_unit_test(test_the_clock_is_set_forward),
+        cmocka_unit_test(test_wishes_are_carried_out_wherever_the_entry_is),
+        cmocka_unit_test(test_wishes_meet_entries_that_are_returned_or_finished),
+        cmocka_unit_test(test_a_million_recipients),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
