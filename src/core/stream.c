@@ -1,7 +1,7 @@
-/* Streams. What a peer can make us hold: at most the receive buffers that one burst of a multishot receive filled before
- * its cancellation took effect; a stream that leaves more than STREAM_BUFFERS_UNREAD unread is cancelled and armed again
- * when everything is consumed. A stream that found no free buffer waits in the shard's `starved` list, looked at once a
- * turn, because arming a receive again at once would only spin.
+/* Streams. What a peer can make us hold: at most the receive buffers that one burst of a multishot receive filled
+ * before its cancellation took effect; a stream that leaves more than STREAM_BUFFERS_UNREAD unread is cancelled and
+ * armed again when everything is consumed. A stream that found no free buffer waits in the shard's `starved` list,
+ * looked at once a turn, because arming a receive again at once would only spin.
  *
  * Closing: nothing is freed before its last completion. stream_close shuts the socket down (so that a blocked send ends
  * and the receive sees its end), waits until receive, send and control are all at rest, closes, and only then reports.
@@ -174,8 +174,8 @@ static void after_wake(struct stream *stream)
     }
 }
 
-/* The multishot receive has ended for a reason that is neither EOF nor an error: go on, now or later. A paused stream with
- * unread input is armed by stream_consume and by nobody else, even when it ran out of buffers at the same time. */
+/* The multishot receive has ended for a reason that is neither EOF nor an error: go on, now or later. A paused stream
+ * with unread input is armed by stream_consume and by nobody else, even when it ran out of buffers at the same time. */
 static void resume_receive(struct stream *stream, int result)
 {
     if (stream->paused && stream->buffers != 0) {
@@ -217,8 +217,8 @@ static void receive_done(struct op *op, int result, uint32_t flags)
     after_wake(stream);
 }
 
-/* The turn hook. Arms as many as could find a buffer; the rest has its turn in the next ones, which come at once as long
- * as there are buffers (shard.c). Only open streams are in the list. */
+/* The turn hook. Arms as many as could find a buffer; the rest has its turn in the next ones, which come at once as
+ * long as there are buffers (shard.c). Only open streams are in the list. */
 static void feed_starved(struct shard_hook *hook)
 {
     struct shard *shard = CONTAINER_OF(hook, struct shard, stream_hook);
