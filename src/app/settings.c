@@ -209,16 +209,11 @@ static void complete_retry(struct settings *settings)
 
 static void complete_names(struct settings *settings)
 {
-    char from[LIMIT_ADDRESS_BYTES + 16];
     if (settings->hostname[0] == '\0') {
         settings->hostname = system_hostname(settings->config);
     }
     if (settings->delivery.hostname[0] == '\0') {
         settings->delivery.hostname = settings->hostname;
-    }
-    if (settings->bounce.from[0] == '\0') {
-        snprintf(from, sizeof from, "MAILER-DAEMON@%s", settings->hostname);
-        settings->bounce.from = config_copy(settings->config, bytes_of_string(from));
     }
 }
 

@@ -32,9 +32,8 @@ struct settings_shards {
 struct settings_spool {
     const char *path;
     uint64_t segment_bytes;
-    unsigned reserve_segments;      /* kept for outcomes and bounces when the disk is full */
     unsigned spare_segments_max;    /* emptied segments kept for reuse; more are deleted */
-    uint64_t compaction_rate_bytes; /* per second and shard; 0: never */
+    uint64_t compaction_rate_bytes; /* per second and shard */
 };
 
 enum settings_role { SETTINGS_RELAY };
@@ -99,12 +98,11 @@ struct settings_delivery_timeouts {
     uint64_t connect_ms;
     uint64_t greeting_ms;
     uint64_t ehlo_ms;
-    uint64_t mail_ms;
+    uint64_t mail_ms; /* RSET too */
     uint64_t rcpt_ms;
     uint64_t data_ms; /* DATA to 354 */
     uint64_t body_ms; /* without progress in sending the message */
     uint64_t dot_ms;  /* final dot to its reply */
-    uint64_t rset_ms;
     uint64_t quit_ms;
 };
 
@@ -134,7 +132,6 @@ struct settings_retry {
 
 struct settings_bounce {
     bool enabled;
-    const char *from;         /* address in the DSN's From header; never "" after loading */
     uint64_t quote_bytes_max; /* of the original message */
 };
 

@@ -23,13 +23,6 @@ bool settings_check_pattern(const char *text)
     return strcmp(text, "*") == 0 || config_value_hostname(text[0] == '.' ? text + 1 : text);
 }
 
-bool settings_check_mailbox(const char *text)
-{
-    const char *at = strrchr(text, '@');
-    return at != NULL && at != text && at - text <= LIMIT_LOCAL_PART_BYTES && config_value_hostname(at + 1) &&
-           strcspn(text, " \"<>()[],;:\\") == strlen(text) && strchr(text, '@') == at;
-}
-
 /* Takes "host", "[host]" or "address", each with or without ":port", apart. */
 static bool split_port(const char *text, struct bytes *ret_host, unsigned *ret_port)
 {

@@ -12,7 +12,6 @@ bool settings_check_name(const char *text);    /* fit for a metric's label and a
 bool settings_check_address(const char *text); /* an IP address, with or without port */
 bool settings_check_pattern(const char *text); /* a route's domain */
 bool settings_check_next_hop(const char *text);
-bool settings_check_mailbox(const char *text);
 
 /* Takes a next hop apart; host is lower case and at most `size` - 1 octets. *ret_port is 0 when none is written. */
 bool settings_check_split_hop(const char *text, enum settings_next_hop *ret_hop, char *ret_host, size_t size,

@@ -49,11 +49,9 @@ static const struct config_key spool_keys[] = {
      PATH},
     {"segment_bytes", CONFIG_SIZE, CONFIG_RESTART, AT(settings_spool, segment_bytes),
      RANGE(LIMIT_SEGMENT_BYTES_MIN, LIMIT_SEGMENT_BYTES_MAX), DEFAULT("\"64M\"")},
-    {"reserve_segments", CONFIG_COUNT, CONFIG_RESTART, AT(settings_spool, reserve_segments), RANGE(1, 64),
-     DEFAULT("2")},
-    {"spare_segments_max", CONFIG_COUNT, CONFIG_RESTART, AT(settings_spool, spare_segments_max), RANGE(0, 10000),
+    {"spare_segments_max", CONFIG_COUNT, CONFIG_RESTART, AT(settings_spool, spare_segments_max), RANGE(3, 10000),
      DEFAULT("16")},
-    {"compaction_rate", CONFIG_SIZE, CONFIG_RESTART, AT(settings_spool, compaction_rate_bytes), RANGE(0, 10 * GIB),
+    {"compaction_rate", CONFIG_SIZE, CONFIG_RESTART, AT(settings_spool, compaction_rate_bytes), RANGE(MIB, 2 * GIB),
      DEFAULT("\"32M\"")},
     END,
 };
@@ -140,7 +138,6 @@ static const struct config_key delivery_timeouts_keys[] = {
     {"data", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, data_ms), RANGE(SECOND, HOUR), DEFAULT("\"2m\"")},
     {"body", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, body_ms), RANGE(SECOND, HOUR), DEFAULT("\"3m\"")},
     {"dot", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, dot_ms), RANGE(SECOND, HOUR), DEFAULT("\"10m\"")},
-    {"rset", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, rset_ms), RANGE(SECOND, HOUR), DEFAULT("\"20s\"")},
     {"quit", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, quit_ms), RANGE(SECOND, HOUR), DEFAULT("\"10s\"")},
     END,
 };
@@ -176,17 +173,16 @@ static const struct config_key retry_keys[] = {
 
 static const struct config_key bounce_keys[] = {
     {"enabled", CONFIG_BOOL, 0, AT(settings_bounce, enabled), DEFAULT("true")},
-    {"from", CONFIG_TEXT, 0, AT(settings_bounce, from), RANGE(0, LIMIT_ADDRESS_BYTES), DEFAULT("\"\""),
-     .valid = settings_check_mailbox, .expected = "a mail address as \"MAILER-DAEMON@example.com\""},
     {"quote_bytes_max", CONFIG_SIZE, 0, AT(settings_bounce, quote_bytes_max), RANGE(0, 10 * MIB), DEFAULT("\"50K\"")},
     END,
 };
 
 static const struct config_key dns_keys[] = {
-    {"servers", CONFIG_ADDRESSES, 0, MANY(settings_dns, servers), .minimum = 53, .items_max = 8, DEFAULT("( )")},
-    {"timeout", CONFIG_DURATION, 0, AT(settings_dns, timeout_ms), RANGE(100, MINUTE), DEFAULT("\"5s\"")},
-    {"tries", CONFIG_COUNT, 0, AT(settings_dns, tries), RANGE(1, 10), DEFAULT("3")},
-    {"cache_entries_max", CONFIG_COUNT, 0, AT(settings_dns, cache_entries_max), RANGE(100, 10 * MILLION),
+    {"servers", CONFIG_ADDRESSES, CONFIG_RESTART, MANY(settings_dns, servers), .minimum = 53, .items_max = 8,
+     DEFAULT("( )")},
+    {"timeout", CONFIG_DURATION, CONFIG_RESTART, AT(settings_dns, timeout_ms), RANGE(100, MINUTE), DEFAULT("\"5s\"")},
+    {"tries", CONFIG_COUNT, CONFIG_RESTART, AT(settings_dns, tries), RANGE(1, 10), DEFAULT("3")},
+    {"cache_entries_max", CONFIG_COUNT, CONFIG_RESTART, AT(settings_dns, cache_entries_max), RANGE(100, 10 * MILLION),
      DEFAULT("100000")},
     END,
 };
