@@ -67,7 +67,7 @@ static const struct config_key listener_timeouts_keys[] = {
 };
 
 static const struct config_key listener_keys[] = {
-    {"name", CONFIG_TEXT, CONFIG_NAME, AT(settings_listener, name), RANGE(0, 63), DEFAULT("\"\""),
+    {"name", CONFIG_TEXT, CONFIG_NAME | CONFIG_RESTART, AT(settings_listener, name), RANGE(0, 63), DEFAULT("\"\""),
      .valid = settings_check_name, .expected = "a name of 1 to 63 letters, digits and .:[]_-"},
     {"address", CONFIG_TEXT, CONFIG_RESTART, AT(settings_listener, address), RANGE(1, 63), DEFAULT("\"127.0.0.1\""),
      .valid = settings_check_address, .expected = "an address as \"192.0.2.1\", \"::\" or \"127.0.0.1:25\""},

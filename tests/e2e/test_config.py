@@ -315,3 +315,25 @@ def test_help(command):
 def test_version():
     assert ringpost("--version").stdout.startswith("ringpost ")
     assert "wolfSSL" in ringpost("version").stdout
+
+
+def test_documentation_has_every_key_with_its_default(tmp_path):
+    """The names of `check --print`, with their groups, are the rows of the table in docs/configuration.md."""
+    (tmp_path / "F").write_text('hostname = "h.example"; shards = { count = 1; };')
+    groups, keys = [], {}
+    for line in ringpost("check", "--print", "--config", str(tmp_path / "F")).stdout.splitlines():
+        match = re.match(r"\s*(\w+) = (.*?);?$", line)
+        if match and match.group(2) in ("{", "("):
+            groups.append(match.group(1) + ("[]" if match.group(2) == "(" else ""))
+        elif match:
+            keys[".".join(groups + [match.group(1)])] = match.group(2)
+        elif line.strip() in ("};", ");"):
+            groups.pop()
+    table = open(os.path.join(ROOT, "docs", "configuration.md")).read().split("## All keys")[1]
+    rows = dict(re.findall(r"^\| `([\w\[\].]+)` \| `?(.*?)`? \|", table, re.M))
+    assert set(keys) == set(rows)
+    effective = {key for key in keys if rows[key] != keys[key]}
+    # Those whose default is found out: names, "auto", and the written-out schedule.
+    assert effective <= {"hostname", "shards.count", "listeners[].name", "listeners[].hostname", "delivery.hostname",
+                         "routes[].domain", "routes[].connections_max", "routes[].messages_per_connection_max",
+                         "routes[].recipients_per_transaction_max", "retry.schedule"}
