@@ -318,7 +318,7 @@ static bool start(struct boot *boot)
 
 int boot_serve(const struct settings *settings)
 {
-    struct boot boot = {.settings = settings, .first_settings = settings};
+    struct boot boot = {.settings = settings};
     log_set_level(settings->log.level);
     raise_file_limit();
     boot.mapped = boot_settings_new(settings);
@@ -332,6 +332,6 @@ int boot_serve(const struct settings *settings)
     }
     int code = boot_run(&boot);
     admission_delete(boot.admission);
-    boot_settings_free(boot.mapped);
+    boot_reload_free(&boot);
     return code;
 }

@@ -9,9 +9,15 @@
 
 #define BOOT_SETTLE_MS 5000 /* for the last outcomes, beyond the deadline of a stop */
 
+struct boot_generation {
+    struct boot_generation *next;
+    struct settings *settings; /* NULL: the caller's */
+    struct boot_settings *mapped;
+};
+
 struct boot {
-    const struct settings *settings;       /* in force */
-    const struct settings *first_settings; /* the caller's */
+    const struct settings *settings; /* in force */
+    struct settings *loaded;         /* by a reload, or NULL: `settings` is the caller\'s */
     struct boot_settings *mapped;
     struct admission *admission;
     struct shard_group *group;
@@ -20,10 +26,17 @@ struct boot {
     uint8_t spool_shard[QUEUE_SPOOLS];
     uint64_t deadline_ms;     /* of the stop */
     _Atomic unsigned stopped; /* shards that have taken a step of it */
+    atomic_bool stopping;
+    struct boot_generation *generations; /* settings of earlier reloads; routes are still looked at */
+    struct control *control;
 };
 
 /* boot.c: takes everything down in order; the group is gone then. */
 void boot_stop(struct boot *boot);
+
+/* boot_reload.c: reads the file again and takes over what can change; says in the log what can't. */
+void boot_reload(struct boot *boot);
+void boot_reload_free(struct boot *boot);
 
 /* boot_run.c: the main thread, from the start of the shards to their end. Returns the exit code. */
 bool boot_signals_block(void);

@@ -4,8 +4,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "app/boot_private.h"
+#include "app/boot_control.h"
 #include "app/cli.h"
+#include "app/control.h"
 #include "core/log.h"
 
 #define BOOT_WATCH_MS 500
@@ -44,17 +45,38 @@ void boot_watch_stop(struct boot *boot)
     }
 }
 
+static bool open_control(struct boot *boot)
+{
+    struct control_settings settings = {.socket = boot->settings->admin.socket, .listen = boot->settings->admin.listen};
+    struct control_ops ops;
+    char reason[256] = "";
+    boot_control_ops(&ops, boot);
+    if (control_new(&settings, &ops, &boot->control, reason, sizeof reason) != 0) {
+        log_line(LOG_ERROR, "the control interface cannot be opened", "reason=\"%s\"", reason);
+        return false;
+    }
+    return true;
+}
+
 int boot_run(struct boot *boot)
 {
+    bool open = open_control(boot);
     log_line(LOG_INFO, "ready", "shards=%u listeners=%u", boot->mapped->shards, boot->settings->listeners_count);
-    for (;;) {
+    while (open) {
         int signal_number = wait_signal(BOOT_WATCH_MS);
         if (signal_number == SIGTERM || signal_number == SIGINT) {
             break;
         }
+        if (signal_number == SIGHUP) {
+            boot_reload(boot);
+        }
     }
     log_line(LOG_INFO, "stopping", NULL);
+    atomic_store(&boot->stopping, true);
+    if (open) {
+        control_delete(boot->control);
+    }
     boot_stop(boot);
     log_line(LOG_INFO, "stopped", NULL);
-    return CLI_OK;
+    return open ? CLI_OK : CLI_CONFIG;
 }

@@ -7,10 +7,12 @@
  *   look at every mailbox once more            if (sleeping && exchange(sleeping, 0))  MSG_RING
  *   enter the kernel
  *
- * Either the consumer's second look sees the new tail, or the producer's exchange sees sleeping == 1: both stores cannot
- * miss each other. So a busy peer is never interrupted and a sleeping one costs one ring entry, however many messages it gets.
+ * Either the consumer's second look sees the new tail, or the producer's exchange sees sleeping == 1: both stores
+ * cannot miss each other. So a busy peer is never interrupted and a sleeping one costs one ring entry, however many
+ * messages it gets.
  *
- * Threads that are no shard (the control thread) use shard_call: a list under a mutex and an eventfd that the ring polls.
+ * Threads that are no shard (the control thread) use shard_call: a list under a mutex and an eventfd that the ring
+ * polls.
  */
 #include "core/shard.h"
 
@@ -23,6 +25,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -54,7 +57,10 @@ struct shard_private {
     int call_event;
     pthread_mutex_t call_lock;
     struct list calls;
-    bool ended; /* no calls are taken any more; under call_lock */
+    bool ended;           /* no calls are taken any more; under call_lock */
+    uint64_t pings_asked; /* shard_answers; under call_lock */
+    uint64_t pings_answered;
+    pthread_cond_t pinged;
 };
 
 struct shard_group {
@@ -131,8 +137,18 @@ static void publish_mail(struct shard *shard)
 static bool mail_pending(const struct shard *shard)
 {
     for (unsigned peer = 0; peer < shard->group->settings.shards; peer++) {
-        if (mailbox_pending(mailbox_between(shard->group, peer, shard->index)) ||
-            !list_empty(&shard->private->deferred[peer])) {
+        if (mailbox_pending(mailbox_between(shard->group, peer, shard->index))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Mail waits for room in a busy peer's mailbox: look again soon, but do not spin. */
+static bool mail_deferred(const struct shard *shard)
+{
+    for (unsigned peer = 0; peer < shard->group->settings.shards; peer++) {
+        if (!list_empty(&shard->private->deferred[peer])) {
             return true;
         }
     }
@@ -180,10 +196,33 @@ int shard_call(struct shard_group *group, unsigned index, void (*run)(struct sha
     return result;
 }
 
+bool shard_answers(struct shard_group *group, unsigned index, unsigned timeout_ms)
+{
+    CHECK(index < group->settings.shards);
+    struct shard_private *private = group->shards[index].private;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    uint64_t nanoseconds = (uint64_t)until.tv_nsec + timeout_ms % 1000 * UINT64_C(1000000);
+    until.tv_sec += (time_t)(timeout_ms / 1000 + nanoseconds / 1000000000);
+    until.tv_nsec = (long)(nanoseconds % 1000000000);
+    pthread_mutex_lock(&private->call_lock);
+    uint64_t mine = ++private->pings_asked;
+    uint64_t one = 1;
+    bool waiting = !private->ended && write(private->call_event, &one, sizeof one) == (ssize_t)sizeof one;
+    while (waiting && private->pings_answered < mine) {
+        waiting = pthread_cond_timedwait(&private->pinged, &private->call_lock, &until) == 0;
+    }
+    bool answered = private->pings_answered >= mine;
+    pthread_mutex_unlock(&private->call_lock);
+    return answered;
+}
+
 static void run_calls(struct shard *shard)
 {
     struct shard_private *private = shard->private;
     pthread_mutex_lock(&private->call_lock);
+    private->pings_answered = private->pings_asked;
+    pthread_cond_broadcast(&private->pinged);
     struct list calls; /* those that come meanwhile wait for the next turn */
     list_init(&calls);
     list_splice(&calls, &private->calls);
@@ -238,6 +277,8 @@ static void loop_turn(struct shard *shard)
     atomic_store(&private->sleeping, 1);
     if (mail_pending(shard)) {
         timeout_ms = 0;
+    } else if (timeout_ms > 1 && mail_deferred(shard)) {
+        timeout_ms = 1;
     }
     int error = ring_enter(shard->ring, timeout_ms);
     CHECK(error == 0);
@@ -425,6 +466,7 @@ static int shard_init(struct shard_group *group, unsigned index)
     memset(shard->private, 0, sizeof *shard->private);
     list_init(&shard->private->calls);
     pthread_mutex_init(&shard->private->call_lock, NULL);
+    pthread_cond_init(&shard->private->pinged, NULL);
     shard->private->call_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int error = shard->private->call_event < 0 ? -errno : 0;
     for (unsigned peer = 0; peer < group->settings.shards; peer++) {
@@ -454,6 +496,7 @@ static void shard_free(struct shard_group *group, unsigned index)
     }
     close(shard->private->call_event);
     pthread_mutex_destroy(&shard->private->call_lock);
+    pthread_cond_destroy(&shard->private->pinged);
     free(shard->private);
 }
 

@@ -87,10 +87,13 @@ void shard_on_mail(struct shard *shard, enum mail_kind kind, shard_mail_handler 
  * never fails: when the mailbox is full the message waits in a deferred list. Order per pair is kept. */
 void shard_post(struct shard *shard, unsigned to, enum mail_kind kind, const void *payload, size_t length);
 
-/* From a thread that is no shard: runs `call(shard, context)` on the shard and returns when it has run; 0, or -ESHUTDOWN when
- * the shard's loop has ended. For control only. */
+/* From a thread that is no shard: runs `call(shard, context)` on the shard and returns when it has run; 0, or
+ * -ESHUTDOWN when the shard's loop has ended. For control only. */
 int shard_call(struct shard_group *group, unsigned index, void (*call)(struct shard *shard, void *context),
                void *context);
+
+/* The same without anything to run: has the loop come round within `timeout_ms`? For the watchdog. */
+bool shard_answers(struct shard_group *group, unsigned index, unsigned timeout_ms);
 
 void shard_add_hook(struct shard *shard, struct shard_hook *hook, void (*run)(struct shard_hook *hook));
 void shard_remove_hook(struct shard_hook *hook);

@@ -375,7 +375,8 @@ void client_session_attempt_ready(struct client_session *session)
 void client_session_quit(struct client_session *session)
 {
     list_remove(&session->idle);
-    if (session->ready && !session->closing) {
+    if (session->ready && !session->closing && !session->quitting) {
+        session->quitting = true;
         smtp_client_quit(&session->client);
         client_session_drive(session);
     }

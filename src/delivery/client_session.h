@@ -47,6 +47,7 @@ struct client_session {
     bool connected;
     bool ready; /* past EHLO */
     bool closing;
+    bool quitting;
     bool dot_sent; /* the end of the last body was handed to the kernel */
     bool timed_out;
     bool out_in_flight;                /* the send in flight covers all of `out` */

@@ -142,4 +142,11 @@ void delivery_reload(struct delivery *delivery, const struct delivery_settings *
 {
     delivery->settings = settings;
     route_index(delivery);
+    struct map_cursor cursor = {0};
+    struct destination *destination;
+    while ((destination = map_next(&delivery->queue->destinations, &cursor)) != NULL) {
+        if (destination->delivery != NULL) {
+            lane_reroute(destination->delivery);
+        }
+    }
 }

@@ -30,6 +30,7 @@ static void lane_attach(struct lane *lane, struct site *site, uint64_t expires_m
     lane->state = LANE_ATTACHED;
     lane->expires_ms = expires_ms;
     lane->failures = 0;
+    site->route = lane->route; /* the newest, after a reload */
     site->references++;
     site_add_lane(site, lane);
 }
@@ -162,6 +163,15 @@ static void lane_timer_fired(struct timer *timer)
     struct lane *lane = CONTAINER_OF(timer, struct lane, timer);
     lane->state = LANE_NEW;
     lane_mark(lane);
+}
+
+void lane_reroute(struct lane *lane)
+{
+    if (lane->state == LANE_ATTACHED || lane->state == LANE_WAITING) {
+        wheel_disarm(&lane->delivery->shard->wheel, &lane->timer);
+        lane_detach(lane);
+        lane_mark(lane);
+    }
 }
 
 static void lane_step(struct lane *lane)

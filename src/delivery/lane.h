@@ -32,6 +32,9 @@ struct lane {
 void lane_ready(void *context, struct destination *destination);
 void lane_idle(void *context, struct destination *destination);
 
+/* Looks for its route and site anew: the configuration has changed. */
+void lane_reroute(struct lane *lane);
+
 /* Works on a lane that was marked dirty: routes it, fails what DNS refused. */
 void lane_run(struct lane *lane);
 
