@@ -127,8 +127,12 @@ void enqueue_forward(struct queue *queue, uint32_t entry_index, unsigned to_shar
 
 bool enqueue_full(const struct shard *shard)
 {
-    const struct queue_settings *settings = &shard->queue->settings;
-    return shard->queue->entries.used >= settings->recipients_max / settings->shards;
+    uint64_t queued = 0;
+    for (unsigned i = 0; i < shard_group_count(shard->group); i++) {
+        const struct metric_set *metrics = shard_group_member(shard->group, i)->metrics;
+        queued += atomic_load_explicit(&metrics->queued_recipients, memory_order_relaxed);
+    }
+    return queued >= shard->queue->settings.recipients_max;
 }
 
 static void run_came(void *context, unsigned from, const void *payload, size_t length)

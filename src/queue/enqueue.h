@@ -28,7 +28,8 @@ void enqueue_recovered(struct queue *queue, unsigned spool_number, const struct 
 /* Moves an entry that delivery holds (QUEUE_OUT) to another delivery shard: its site belongs there. */
 void enqueue_forward(struct queue *queue, uint32_t entry_index, unsigned to_shard);
 
-/* True while so many recipients are queued that new mail must be answered with 452 4.3.1. */
+/* True while so many recipients are queued, on all shards together, that new mail must be answered with 452 4.3.1. They
+ * are counted where they wait, which need not be where they came in. */
 bool enqueue_full(const struct shard *shard);
 
 /* Registers the mails of this file. */
