@@ -209,7 +209,7 @@ static void fake_end(struct queue *queue)
 }
 
 /* Time passes; timers fire when they are due. */
-static void fake_pass(uint64_t ms)
+static inline void fake_pass(uint64_t ms)
 {
     uint64_t end_ms = fake.shard.now_ms + ms;
     while (fake.shard.now_ms < end_ms) {
