@@ -114,13 +114,17 @@ static void pause_ended(struct timer *timer)
     listener_start(CONTAINER_OF(timer, struct listener, pause));
 }
 
+/* Accepted sockets inherit TCP_NODELAY and the size of the send buffer. Left alone, the kernel lets a client that sends
+ * commands and reads no replies grow that buffer to megabytes. */
 static int bind_and_listen(int fd, const struct config_endpoint *endpoint)
 {
     const struct sockaddr *address = (const struct sockaddr *)&endpoint->address;
     int on = 1;
+    int send_buffer = LISTENER_SEND_BUFFER_BYTES;
     bool ok = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
               setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 &&
-              setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 && /* accepted sockets inherit it */
+              setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
+              setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) == 0 &&
               (address->sa_family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0) &&
               bind(fd, address, endpoint->length) == 0 && listen(fd, LISTENER_BACKLOG) == 0;
     return ok ? 0 : -errno;

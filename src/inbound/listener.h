@@ -8,9 +8,10 @@
 #include "inbound/peer.h"
 #include "inbound/profile.h"
 
-#define LISTENER_BACKLOG 4096 /* the kernel's net.core.somaxconn bounds it too */
-#define LISTENER_PAUSE_MS 100 /* without descriptors or memory, before the next try to accept */
-#define LISTENER_LOG_MS 10000 /* at most one line about that in so long */
+#define LISTENER_BACKLOG 4096                  /* the kernel's net.core.somaxconn bounds it too */
+#define LISTENER_SEND_BUFFER_BYTES (32 * 1024) /* of a connection, in the kernel: enough for replies */
+#define LISTENER_PAUSE_MS 100                  /* without descriptors or memory, before the next try to accept */
+#define LISTENER_LOG_MS 10000                  /* at most one line about that in so long */
 
 struct listener {
     struct inbound *inbound;

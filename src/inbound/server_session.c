@@ -610,6 +610,11 @@ static void cut_off(struct inbound *inbound, uint64_t after_ms, bool hoarders_on
 void server_session_relieve(struct inbound *inbound)
 {
     cut_off(inbound, INBOUND_OUTPUT_GRACE_MS, true);
+    uint64_t again_ms = inbound->shard->now_ms + INBOUND_OUTPUT_GRACE_MS / 4;
+    if (!list_empty(&inbound->unsent) && again_ms < inbound->unsent_timer.expires_ms) {
+        /* With no buffer left nothing may ever complete: the turn that looks again has to come from a timer. */
+        wheel_arm(&inbound->shard->wheel, &inbound->unsent_timer, again_ms);
+    }
 }
 
 static void unsent_timer_fired(struct timer *timer)

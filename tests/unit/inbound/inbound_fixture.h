@@ -6,9 +6,13 @@
 #ifndef TESTS_INBOUND_FIXTURE_H
 #define TESTS_INBOUND_FIXTURE_H
 
+/* Not every program uses all of it. */
+#pragma GCC diagnostic ignored "-Wunused-function"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -26,6 +30,7 @@
 #include "core/stream.h"
 #include "inbound/inbound.h"
 #include "inbound/listener.h"
+#include "inbound/reception.h"
 #include "queue/enqueue.h"
 #include "spool/spool.h"
 

@@ -423,6 +423,35 @@ static void test_slow_commit_is_not_the_clients_fault(void **state)
 
 /* --- receive buffers --- */
 
+static unsigned push_noops(int *clients, unsigned count, unsigned for_ms)
+{
+    char noops[6 * 1024];
+    for (size_t i = 0; i < sizeof noops; i += 6) {
+        memcpy(noops + i, "NOOP\r\n", 6);
+    }
+    uint64_t sent = 0;
+    uint64_t end_ms = clock_ms() + for_ms;
+    while (clock_ms() < end_ms) {
+        for (unsigned i = 0; i < count; i++) {
+            ssize_t now = send(clients[i], noops, sizeof noops, MSG_NOSIGNAL | MSG_DONTWAIT);
+            sent += now > 0 ? (uint64_t)now : 0;
+        }
+        pause_ms(1);
+    }
+    return (unsigned)(sent / 6);
+}
+
+#define DEAF 16 /* a few buffers each: more than there are */
+
+static void connect_deaf(int *clients, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        int small = 16384;
+        clients[i] = client_connect();
+        setsockopt(clients[i], SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    }
+}
+
 /* Clients that send commands and never read the replies: their unread input must not starve the others. */
 static void test_hoarding(void **state)
 {
@@ -430,32 +459,52 @@ static void test_hoarding(void **state)
     set_up();
     fixture.receive_buffers = 64;
     fixture_start();
-    int hoarders[8];
-    char noops[6 * 1024];
-    for (size_t i = 0; i < sizeof noops; i += 6) {
-        memcpy(noops + i, "NOOP\r\n", 6);
-    }
-    for (unsigned i = 0; i < 8; i++) {
-        hoarders[i] = client_connect();
-        int small = 4096;
-        setsockopt(hoarders[i], SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    }
-    uint64_t end_ms = clock_ms() + 700;
-    while (clock_ms() < end_ms) {
-        for (unsigned i = 0; i < 8; i++) {
-            send(hoarders[i], noops, sizeof noops, MSG_NOSIGNAL | MSG_DONTWAIT);
-        }
-        pause_ms(1);
-    }
+    int hoarders[DEAF];
+    connect_deaf(hoarders, DEAF);
+    push_noops(hoarders, DEAF, 700);
+    assert_true(snapshot_of(0).buffers_free < 16);
     int fd = client_ready();
     client_send(fd, TRANSACTION BODY "QUIT\r\n");
     client_expect(fd, "250 250 354 250 221");
     close(fd);
     WAIT_FOR(now.buffers_free >= 16);
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < DEAF; i++) {
         close(hoarders[i]);
     }
     WAIT_FOR(now.sessions == 0 && now.buffers_free == 64);
+    fixture_stop();
+}
+
+/* The same, but they read in the end, and soon enough: nothing happens to them. */
+static void test_slow_readers(void **state)
+{
+    (void)state;
+    set_up();
+    fixture.receive_buffers = 64;
+    fixture_start();
+    int clients[DEAF];
+    for (unsigned round = 0; round < 3; round++) {
+        connect_deaf(clients, DEAF);
+        unsigned sent = push_noops(clients, DEAF, 200);
+        uint64_t got = 0;
+        char room[4096];
+        struct timeval patience = {.tv_usec = 300000};
+        for (unsigned i = 0; i < DEAF; i++) {
+            shutdown(clients[i], SHUT_WR);
+        }
+        for (unsigned i = 0; i < DEAF; i++) {
+            ssize_t now;
+            setsockopt(clients[i], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+            while ((now = recv(clients[i], room, sizeof room, 0)) > 0) {
+                for (ssize_t at = 0; at < now; at++) {
+                    got += room[at] == '\n';
+                }
+            }
+            close(clients[i]);
+        }
+        assert_true(got >= sent + DEAF || got > 1000);
+        WAIT_FOR(now.sessions == 0 && now.buffers_free == 64);
+    }
     fixture_stop();
 }
 
@@ -479,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_session_timeout),
         cmocka_unit_test(test_slow_commit_is_not_the_clients_fault),
         cmocka_unit_test(test_hoarding),
+        cmocka_unit_test(test_slow_readers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
