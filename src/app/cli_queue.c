@@ -143,7 +143,6 @@ static int show_answer(const struct control_client_reply *reply, bool raw, void 
         code = CLI_DATA;
     } else if (raw) {
         fwrite(reply->body, 1, reply->length, stdout);
-        putchar('\n');
     } else {
         print(answer);
     }

@@ -41,15 +41,6 @@ static json_t *wait_json(uint64_t then_ms, uint64_t now_ms)
     return then_ms == 0 ? json_null() : number_json(then_ms > now_ms ? (then_ms - now_ms + 999) / 1000 : 0);
 }
 
-static struct control_reply json_reply(json_t *json)
-{
-    char *text = json != NULL ? json_dumps(json, JSON_INDENT(1)) : NULL;
-    json_decref(json);
-    struct control_reply reply = control_request_text(200, text, text != NULL ? strlen(text) : 0);
-    reply.type = "application/json";
-    return reply;
-}
-
 static uint64_t total_of(const struct control_destination *destination)
 {
     return destination->ready + destination->active + destination->deferred + destination->held;
@@ -237,7 +228,8 @@ struct control_reply control_queue_summary(const struct control_request *request
     for (enum control_state state = 0; state < CONTROL_STATES; state++) {
         json_object_set_new(total, control_ops_state_name(state), number_json(sums[state]));
     }
-    return json_reply(json_pack("{s:o, s:o, s:b}", "total", total, "destinations", list, "more", count > limit));
+    return control_request_json(
+        200, json_pack("{s:o, s:o, s:b}", "total", total, "destinations", list, "more", count > limit));
 }
 
 static json_t *list_json(struct control_recipients *found)
@@ -262,7 +254,7 @@ struct control_reply control_queue_list(const struct control_request *request, c
     }
     match.all = criteria(&match) == 0;
     struct control_recipients found = ops->message_list(ops->context, &match, limit);
-    return json_reply(list_json(&found));
+    return control_request_json(200, list_json(&found));
 }
 
 struct control_reply control_queue_show(const struct control_request *request, const struct control_ops *ops,
@@ -278,7 +270,7 @@ struct control_reply control_queue_show(const struct control_request *request, c
         control_ops_free_recipients(&found);
         return control_request_error(404, "no such message in the queue");
     }
-    return json_reply(list_json(&found));
+    return control_request_json(200, list_json(&found));
 }
 
 struct control_reply control_queue_act(const struct control_request *request, const struct control_ops *ops,
@@ -296,7 +288,7 @@ struct control_reply control_queue_act(const struct control_request *request, co
     }
     if (parse_body(json, &match, &reply)) {
         uint64_t matched = ops->queue_action(ops->context, action, &match);
-        reply = json_reply(json_pack("{s:o}", "matched", number_json(matched)));
+        reply = control_request_json(200, json_pack("{s:o}", "matched", number_json(matched)));
     }
     json_decref(json);
     return reply;

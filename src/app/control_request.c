@@ -20,6 +20,19 @@ struct control_reply control_request_text(unsigned status, char *text, size_t le
     };
 }
 
+struct control_reply control_request_json(unsigned status, struct json_t *json)
+{
+    char *text = json != NULL ? json_dumps(json, JSON_INDENT(1)) : NULL;
+    size_t length = text != NULL ? strlen(text) : 0;
+    if (text != NULL) {
+        text[length++] = '\n'; /* instead of the NUL: for those who look at it with curl */
+    }
+    json_decref(json);
+    struct control_reply reply = control_request_text(status, text, length);
+    reply.type = "application/json";
+    return reply;
+}
+
 struct control_reply control_request_error(unsigned status, const char *format, ...)
 {
     char text[512];
@@ -27,12 +40,7 @@ struct control_reply control_request_error(unsigned status, const char *format, 
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    json_t *json = json_pack("{s:s}", "error", text);
-    char *body = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
-    json_decref(json);
-    struct control_reply reply = control_request_text(status, body, body != NULL ? strlen(body) : 0);
-    reply.type = "application/json";
-    return reply;
+    return control_request_json(status, json_pack("{s:s}", "error", text));
 }
 
 static struct control_reply answer_probe(bool good, const char *reason)

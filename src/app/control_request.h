@@ -32,6 +32,9 @@ struct control_reply {
 /* {"error": "..."} with the status. */
 struct control_reply control_request_error(unsigned status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Takes over the reference to a jansson value; NULL is a lack of memory. */
+struct json_t;
+struct control_reply control_request_json(unsigned status, struct json_t *json);
 /* Plain text; takes over the malloc'ed `text`. */
 struct control_reply control_request_text(unsigned status, char *text, size_t length);
 
