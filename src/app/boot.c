@@ -11,7 +11,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -20,6 +19,8 @@
 
 #include "app/boot_private.h"
 #include "app/cli.h"
+#include "app/notify.h"
+#include "app/signals.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/stream.h"
@@ -228,7 +229,7 @@ static void stop_step(struct boot *boot, void (*step)(struct shard *shard, void 
     atomic_store(&boot->stopped, 0);
     on_every_shard(boot, step, boot);
     while (atomic_load(&boot->stopped) < boot->mapped->shards) {
-        boot_watch_stop(boot);
+        boot_run_watch(boot);
         pause_ms(BOOT_ROUND_MS);
     }
 }
@@ -239,7 +240,7 @@ static void settle(struct boot *boot)
         bool busy = false;
         on_every_shard(boot, look_busy, &busy);
         quiet = busy ? 0 : quiet + 1;
-        boot_watch_stop(boot);
+        boot_run_watch(boot);
         if (clock_monotonic_ms() > boot->deadline_ms + BOOT_SETTLE_MS) {
             log_line(LOG_WARNING, "outcomes could not be written before the stop", NULL);
             break;
@@ -254,6 +255,10 @@ void boot_stop(struct boot *boot)
     stop_step(boot, stop_inbound);
     stop_step(boot, stop_delivery);
     settle(boot);
+}
+
+void boot_shards_join(struct boot *boot)
+{
     on_every_shard(boot, end_loop, NULL);
     shard_group_join(boot->group);
 }
@@ -320,6 +325,8 @@ int boot_serve(const struct settings *settings)
 {
     struct boot boot = {.settings = settings};
     log_set_level(settings->log.level);
+    signals_block();
+    notify_init();
     raise_file_limit();
     boot.mapped = boot_settings_new(settings);
     if (boot.mapped == NULL || !deal_spools(&boot)) {
@@ -327,7 +334,7 @@ int boot_serve(const struct settings *settings)
     }
     boot.admission = admission_new(boot.mapped->inbound_shards, settings->listeners_count,
                                    settings->limits.connections_max);
-    if (boot.admission == NULL || !boot_signals_block() || tls_library_init() != 0 || !start(&boot)) {
+    if (boot.admission == NULL || tls_library_init() != 0 || !start(&boot)) {
         return CLI_CONFIG;
     }
     int code = boot_run(&boot);

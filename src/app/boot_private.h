@@ -31,17 +31,18 @@ struct boot {
     struct control *control;
 };
 
-/* boot.c: takes everything down in order; the group is gone then. */
+/* boot.c: no new mail, connections end, outcomes are written; the loops still run. Then the loops end, the spools
+ * close. */
 void boot_stop(struct boot *boot);
+void boot_shards_join(struct boot *boot);
 
 /* boot_reload.c: reads the file again and takes over what can change; says in the log what can't. */
 void boot_reload(struct boot *boot);
 void boot_reload_free(struct boot *boot);
 
 /* boot_run.c: the main thread, from the start of the shards to their end. Returns the exit code. */
-bool boot_signals_block(void);
 int boot_run(struct boot *boot);
-/* Between two looks at a stop in progress: a second signal ends the process at once, which loses nothing. */
-void boot_watch_stop(struct boot *boot);
+/* Between two looks at a stop in progress: feeds the watchdog; a second signal ends the process at once. */
+void boot_run_watch(struct boot *boot);
 
 #endif

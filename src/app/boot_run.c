@@ -1,49 +1,20 @@
-#include <errno.h>
-#include <signal.h>
+/* The main thread between start and stop: signals, the control interface, the watchdog.
+ *
+ * The watchdog is fed only when every shard's loop has come round within the interval, so a hung loop restarts the
+ * service; what was acknowledged is in the spool. A second SIGTERM exits at once for the same reason: it loses nothing.
+ */
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "app/boot_control.h"
 #include "app/cli.h"
 #include "app/control.h"
+#include "app/notify.h"
+#include "app/signals.h"
 #include "core/log.h"
 
-#define BOOT_WATCH_MS 500
-
-static sigset_t boot_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    return set;
-}
-
-bool boot_signals_block(void)
-{
-    sigset_t set = boot_signals();
-    signal(SIGPIPE, SIG_IGN);
-    return pthread_sigmask(SIG_BLOCK, &set, NULL) == 0;
-}
-
-static int wait_signal(unsigned timeout_ms)
-{
-    sigset_t set = boot_signals();
-    struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
-    return sigtimedwait(&set, NULL, &timeout);
-}
-
-void boot_watch_stop(struct boot *boot)
-{
-    (void)boot;
-    int signal_number = wait_signal(0);
-    if (signal_number == SIGTERM || signal_number == SIGINT) {
-        log_line(LOG_WARNING, "stopped at once", "reason=\"second signal\"");
-        _exit(CLI_OK);
-    }
-}
+#define BOOT_STATUS_MS 10000
+#define BOOT_ANSWER_MS 2000 /* a loop that does not come round for so long is hung */
 
 static bool open_control(struct boot *boot)
 {
@@ -58,25 +29,83 @@ static bool open_control(struct boot *boot)
     return true;
 }
 
+void boot_run_watch(struct boot *boot)
+{
+    (void)boot;
+    notify_watchdog();
+    if (signals_wait(0) == SIGNALS_STOP) {
+        log_line(LOG_WARNING, "stopped at once", "reason=\"second signal\"");
+        _exit(CLI_OK);
+    }
+}
+
+static void feed_watchdog(struct boot *boot)
+{
+    for (unsigned i = 0; i < boot->mapped->shards; i++) {
+        if (!shard_answers(boot->group, i, BOOT_ANSWER_MS)) {
+            log_line(LOG_ERROR, "a shard does not answer", "shard=%u ms=%u", i, BOOT_ANSWER_MS);
+            return;
+        }
+    }
+    notify_watchdog();
+}
+
+static uint64_t counted(const struct boot *boot, size_t offset)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < boot->mapped->shards; i++) {
+        const char *metrics = (const char *)shard_group_member(boot->group, i)->metrics;
+        sum += atomic_load_explicit((const _Atomic uint64_t *)(const void *)(metrics + offset), memory_order_relaxed);
+    }
+    return sum;
+}
+
+static void show_status(const struct boot *boot)
+{
+    notify_status("%llu accepted, %llu delivered, %llu recipients queued",
+                  (unsigned long long)counted(boot, offsetof(struct metric_set, messages_accepted)),
+                  (unsigned long long)counted(boot, offsetof(struct metric_set, recipients_delivered)),
+                  (unsigned long long)counted(boot, offsetof(struct metric_set, queued_recipients)));
+}
+
+static void serve(struct boot *boot)
+{
+    uint64_t watchdog_ms = notify_watchdog_ms();
+    uint64_t wait_ms = watchdog_ms != 0 ? watchdog_ms : notify_wanted() ? BOOT_STATUS_MS : UINT64_MAX;
+    for (;;) {
+        switch (signals_wait(wait_ms)) {
+        case SIGNALS_STOP: return;
+        case SIGNALS_RELOAD:
+            notify_reloading();
+            boot_reload(boot);
+            notify_ready();
+            break;
+        case SIGNALS_NONE:
+            if (watchdog_ms != 0) {
+                feed_watchdog(boot);
+            }
+            show_status(boot);
+            break;
+        }
+    }
+}
+
 int boot_run(struct boot *boot)
 {
     bool open = open_control(boot);
-    log_line(LOG_INFO, "ready", "shards=%u listeners=%u", boot->mapped->shards, boot->settings->listeners_count);
-    while (open) {
-        int signal_number = wait_signal(BOOT_WATCH_MS);
-        if (signal_number == SIGTERM || signal_number == SIGINT) {
-            break;
-        }
-        if (signal_number == SIGHUP) {
-            boot_reload(boot);
-        }
+    if (open) {
+        log_line(LOG_INFO, "ready", "shards=%u listeners=%u", boot->mapped->shards, boot->settings->listeners_count);
+        notify_ready();
+        serve(boot);
+        notify_stopping();
     }
     log_line(LOG_INFO, "stopping", NULL);
     atomic_store(&boot->stopping, true);
+    boot_stop(boot);
     if (open) {
         control_delete(boot->control);
     }
-    boot_stop(boot);
+    boot_shards_join(boot);
     log_line(LOG_INFO, "stopped", NULL);
     return open ? CLI_OK : CLI_CONFIG;
 }

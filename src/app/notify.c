@@ -57,6 +57,11 @@ static void tell(const char *text)
     }
 }
 
+bool notify_wanted(void)
+{
+    return manager_length != 0;
+}
+
 void notify_ready(void)
 {
     tell("READY=1");

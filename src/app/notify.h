@@ -3,10 +3,14 @@
 #ifndef APP_NOTIFY_H
 #define APP_NOTIFY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Reads and removes the environment variables, so that children do not inherit them. Once, before threads. */
 void notify_init(void);
+
+/* Does systemd listen? */
+bool notify_wanted(void);
 
 void notify_ready(void);     /* mail is taken; also ends a reload */
 void notify_reloading(void); /* a reload has begun */

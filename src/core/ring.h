@@ -1,9 +1,10 @@
-/* One io_uring per shard: the only way to the kernel in the loop's steady state, and the seam at which tests replace it.
+/* One io_uring per shard: the only way to the kernel in the loop's steady state, and the seam at which tests replace
+ * it.
  *
- * An operation in flight is a `struct op` embedded in the thing that owns it. The owner calls one of the ring_* functions
- * below, which queue an entry; nothing runs until the shard's loop turns. Completions are first all copied out of the
- * kernel's queue and only then handed to their owners, one `done` call per completion, so that nothing runs inside a
- * submission and no `done` can be re-entered. An op must not be freed while `op->in_flight` is true.
+ * An operation in flight is a `struct op` embedded in the thing that owns it. The owner calls one of the ring_*
+ * functions below, which queue an entry; nothing runs until the shard's loop turns. Completions are first all copied
+ * out of the kernel's queue and only then handed to their owners, one `done` call per completion, so that nothing runs
+ * inside a submission and no `done` can be re-entered. An op must not be freed while `op->in_flight` is true.
  *
  * Results are as the kernel gives them: >= 0 or -errno.
  */

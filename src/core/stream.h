@@ -1,9 +1,9 @@
 /* A TCP connection on the ring: multishot receive into provided buffers, one send in flight, shutdown-join-close.
  *
  * The owner is a driver: one function, `wake`, that is called whenever something changed (input came, a send ended, the
- * connection was made or lost). It looks at the stream's state and acts; completions decide nothing. Received bytes stay in
- * the provided buffers until the driver consumes them, so an idle stream holds no buffer. When a driver leaves more than
- * a few buffers unread the receive is cancelled (back-pressure) and is armed again once it has caught up.
+ * connection was made or lost). It looks at the stream's state and acts; completions decide nothing. Received bytes
+ * stay in the provided buffers until the driver consumes them, so an idle stream holds no buffer. When a driver leaves
+ * more than a few buffers unread the receive is cancelled (back-pressure) and is armed again once it has caught up.
  */
 #ifndef CORE_STREAM_H
 #define CORE_STREAM_H
@@ -54,8 +54,9 @@ void stream_shard_stop(struct shard *shard);
 /* Takes over a connected socket and starts to receive. `wake` may be called from the next turn on. */
 void stream_open(struct stream *stream, struct shard *shard, int fd, void (*wake)(struct stream *stream));
 
-/* Starts to connect a socket (made here; optional local address); wake is called when connected or error is set. Returns
- * 0 or -errno when no socket could be made or bound (then nothing is in flight and there is nothing to close). */
+/* Starts to connect a socket (made here; optional local address); wake is called when connected or error is set.
+ * Returns 0 or -errno when no socket could be made or bound (then nothing is in flight and there is nothing to close).
+ */
 int stream_connect(struct stream *stream, struct shard *shard, const struct sockaddr *remote, socklen_t remote_length,
                    const struct sockaddr *local, socklen_t local_length, void (*wake)(struct stream *stream));
 
@@ -69,8 +70,8 @@ void stream_consume(struct stream *stream, size_t n);
 void stream_send(struct stream *stream, const struct iovec *pieces, unsigned count);
 bool stream_sending(const struct stream *stream);
 
-/* Shuts the socket down, waits for every operation in flight, closes, then calls `closed`, after which the stream's memory
- * may be freed. `wake` is not called any more. Call once. With `abort` the peer gets a reset. */
+/* Shuts the socket down, waits for every operation in flight, closes, then calls `closed`, after which the stream's
+ * memory may be freed. `wake` is not called any more. Call once. With `abort` the peer gets a reset. */
 void stream_close(struct stream *stream, bool abort, void (*closed)(struct stream *stream));
 
 #endif

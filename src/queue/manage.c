@@ -80,14 +80,10 @@ uint32_t manage_entries(const struct queue *queue, const struct manage_match *ma
 static bool applies(const struct queue_entry *entry, enum queue_wish wish)
 {
     switch (wish) {
-    case QUEUE_RELEASE:
-        return entry->place == QUEUE_PARKED || entry->wish == QUEUE_HOLD;
-    case QUEUE_HOLD:
-        return entry->place != QUEUE_PARKED;
-    case QUEUE_RETRY:
-        return entry->place != QUEUE_PARKED && entry->place != QUEUE_READY;
-    default:
-        return true;
+    case QUEUE_RELEASE: return entry->place == QUEUE_PARKED || entry->wish == QUEUE_HOLD;
+    case QUEUE_HOLD: return entry->place != QUEUE_PARKED;
+    case QUEUE_RETRY: return entry->place != QUEUE_PARKED && entry->place != QUEUE_READY;
+    default: return true;
     }
 }
 

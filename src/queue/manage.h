@@ -34,7 +34,8 @@ uint32_t manage_entries(const struct queue *queue, const struct manage_match *ma
                         void (*each)(void *context, const struct queue_entry *entry, struct bytes domain),
                         void *context);
 
-/* Carries out a wish on all entries that match; those in delivery get it when their attempt has ended. Returns how many. */
+/* Carries out a wish on all entries that match; those in delivery get it when their attempt has ended. Returns how
+ * many. */
 uint32_t manage_act(struct queue *queue, const struct manage_match *match, enum queue_wish wish);
 
 #endif
