@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -233,6 +235,60 @@ static void test_a_file_from_creation_to_removal(void **state)
     assert_int_equal(fcntl(fd, F_GETFD), -1);
     close(directory);
     assert_int_equal(rmdir(path), 0);
+    ring_delete(ring);
+}
+
+/* Kilobytes of a mapped page that the kernel has not written to the disk yet. */
+static unsigned dirty_kilobytes(const void *page)
+{
+    char line[512];
+    char start[32];
+    unsigned dirty = 0;
+    bool here = false;
+    snprintf(start, sizeof start, "%lx-", (unsigned long)(uintptr_t)page);
+    FILE *file = fopen("/proc/self/smaps", "re");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        unsigned number;
+        here = line[0] >= 'A' && line[0] <= 'Z' ? here : strncmp(line, start, strlen(start)) == 0;
+        if (here &&
+            (sscanf(line, "Private_Dirty: %u", &number) == 1 || sscanf(line, "Shared_Dirty: %u", &number) == 1)) {
+            dirty += number;
+        }
+    }
+    fclose(file);
+    return dirty;
+}
+
+/* What a 250 rests on: with `sync` the bytes are on the disk when the completion comes; without it they are not yet. */
+static void test_a_synced_write_is_on_the_disk(void **state)
+{
+    (void)state;
+    char path[40];
+    int directory = scratch_directory(path);
+    struct statfs system;
+    assert_int_equal(fstatfs(directory, &system), 0);
+    int fd = openat(directory, "a", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(unlinkat(directory, "a", 0), 0);
+    close(directory);
+    assert_int_equal(rmdir(path), 0);
+    if (system.f_type == TMPFS_MAGIC) {
+        close(fd);
+        skip(); /* it has no disk: every page is dirty */
+    }
+    struct ring *ring = make_ring(ENTRIES);
+    static char data[4096] = "mail";
+    struct iovec piece = {.iov_base = data, .iov_len = sizeof data};
+    for (unsigned sync = 0; sync < 2; sync++) {
+        struct probe probe = PROBE;
+        ring_writev(ring, &probe.op, fd, &piece, 1, 0, sync != 0);
+        assert_int_equal(finish(ring, &probe), sizeof data);
+        volatile char *page = mmap(NULL, sizeof data, PROT_READ, MAP_SHARED, fd, 0);
+        assert_int_equal(page[0], 'm');
+        assert_int_equal(dirty_kilobytes((const void *)(uintptr_t)page), sync ? 0 : 4);
+        munmap((void *)(uintptr_t)page, sizeof data);
+    }
+    close(fd);
     ring_delete(ring);
 }
 
@@ -617,6 +673,7 @@ int main(void)
         cmocka_unit_test(test_waits_as_long_as_it_was_told),
         cmocka_unit_test(test_another_ring_ends_the_sleep),
         cmocka_unit_test(test_a_file_from_creation_to_removal),
+        cmocka_unit_test(test_a_synced_write_is_on_the_disk),
         cmocka_unit_test(test_failures_come_as_results),
         cmocka_unit_test(test_pages_are_brought_in),
         cmocka_unit_test(test_poll_once_and_many_times),

@@ -503,6 +503,11 @@ static void test_closing_a_starved_stream(void **state)
         finish(group, &subjects[i], i % 2 == 0);
         close(peers[i]);
     }
+    assert_true(comes_true(group, buffers_are_back, NULL));
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(subjects[i].closings, 1);
+        assert_int_equal(subjects[i].stream.error, 0);
+    }
 }
 
 /* --- ends ------------------------------------------------------------------------------------------------------- */
