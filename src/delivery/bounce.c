@@ -171,6 +171,7 @@ static void journal_commit(struct journal *journal)
 
 struct texts {
     char status[16];
+    char diagnostic[8 + LIMIT_CLIENT_REPLY_BYTES]; /* code and text: as the remote host said it (RFC 3464 2.3.6) */
     char room[SPOOL_OUTCOME_BYTES(1)];
 };
 
@@ -209,7 +210,8 @@ static void describe(struct journal *journal, unsigned i, struct texts *texts, s
     snprintf(texts->status, sizeof texts->status, "%u.%u.%u", enhanced[0], enhanced[1], enhanced[2]);
     ret_recipient->status = bytes_of_string(texts->status);
     if (reply_code != 0) {
-        ret_recipient->diagnostic = text;
+        snprintf(texts->diagnostic, sizeof texts->diagnostic, "%u %.*s", reply_code, (int)text.length, text.data);
+        ret_recipient->diagnostic = bytes_of_string(texts->diagnostic);
     } else {
         ret_recipient->reason = text;
     }
