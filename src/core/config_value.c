@@ -26,7 +26,11 @@ static bool parse_with_unit(const char *text, const struct unit *unit, uint64_t 
     while (unit->name != NULL && strcmp(unit->name, text + digits) != 0) {
         unit++;
     }
-    return unit->name != NULL && !__builtin_mul_overflow(number, unit->factor, ret_value);
+    if (unit->name == NULL || __builtin_mul_overflow(number, unit->factor, &number)) {
+        return false;
+    }
+    *ret_value = number;
+    return true;
 }
 
 bool config_value_size(const char *text, uint64_t *ret_bytes)
@@ -43,15 +47,18 @@ static bool endpoint_of(const char *host, unsigned port, struct config_endpoint 
 {
     struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
-    *ret_endpoint = (struct config_endpoint){.length = 0};
+    struct config_endpoint endpoint = {.length = 0};
     if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
-        memcpy(&ret_endpoint->address, &v4, sizeof v4);
-        ret_endpoint->length = sizeof v4;
+        memcpy(&endpoint.address, &v4, sizeof v4);
+        endpoint.length = sizeof v4;
     } else if (inet_pton(AF_INET6, host, &v6.sin6_addr) == 1) {
-        memcpy(&ret_endpoint->address, &v6, sizeof v6);
-        ret_endpoint->length = sizeof v6;
+        memcpy(&endpoint.address, &v6, sizeof v6);
+        endpoint.length = sizeof v6;
+    } else {
+        return false;
     }
-    return ret_endpoint->length != 0;
+    *ret_endpoint = endpoint;
+    return true;
 }
 
 bool config_value_endpoint(const char *text, unsigned port, struct config_endpoint *ret_endpoint)
