@@ -1,5 +1,7 @@
 #include "smtp/syntax.h"
 
+#include "base/limits.h"
+
 static const struct {
     struct bytes name;
     enum syntax_verb verb;
@@ -42,10 +44,24 @@ enum syntax_verb syntax_split(struct bytes command, struct bytes *ret_argument)
     return SYNTAX_UNKNOWN;
 }
 
+/* A domain whose labels may have underscores. RFC 5321 has none, but machines and containers are named with them, and
+ * the name only goes into the Received field: a stranger's habit is no reason to refuse mail. */
+static bool is_host_name(struct bytes name)
+{
+    char plain[LIMIT_DOMAIN_BYTES];
+    if (name.length > sizeof plain) {
+        return false;
+    }
+    for (size_t i = 0; i < name.length; i++) {
+        plain[i] = (char)(name.data[i] == '_' ? 'x' : name.data[i]);
+    }
+    return address_is_domain(bytes_of(plain, name.length));
+}
+
 enum reply_id syntax_helo(struct bytes argument)
 {
     enum address_kind kind;
-    bool good = address_is_domain(argument) || address_is_literal(argument, &kind);
+    bool good = is_host_name(argument) || address_is_literal(argument, &kind);
     return good ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }
 

@@ -59,7 +59,7 @@ static const struct {
     {SAY_OTHER, TEXT("RSET x\r\n")},
     {SAY_OTHER, TEXT("NOOP\r\n")},
     {SAY_OTHER, TEXT("VRFY \xc3\xa9\r\n")},
-    {SAY_OTHER, TEXT("EHLO a_b\r\n")},
+    {SAY_OTHER, TEXT("EHLO a+b\r\n")},
     {SAY_OTHER, TEXT("BDAT 5 LAST\r\n")},
     {SAY_OTHER, TEXT("STARTTLS\r\n")},
     {SAY_OTHER, TEXT("EXPN x\r\n")},
