@@ -112,6 +112,50 @@ static void map_route(struct delivery_route *to, const struct settings_route *fr
     };
 }
 
+/* The endpoint's address, unless it is a wildcard. */
+static unsigned add_own_address(struct mx_address *to, const struct config_endpoint *endpoint)
+{
+    static const uint8_t wildcard[16];
+    *to = (struct mx_address){.family = endpoint->address.ss_family};
+    if (endpoint->address.ss_family == AF_INET) {
+        memcpy(to->bytes, &((const struct sockaddr_in *)(const void *)&endpoint->address)->sin_addr, 4);
+    } else {
+        memcpy(to->bytes, &((const struct sockaddr_in6 *)(const void *)&endpoint->address)->sin6_addr, 16);
+    }
+    return memcmp(to->bytes, wildcard, sizeof wildcard) != 0;
+}
+
+static bool map_own(struct boot_settings *boot, const struct settings *settings)
+{
+    const struct settings_delivery *delivery = &settings->delivery;
+    unsigned names = 0;
+    unsigned addresses = 0;
+    boot->own_names = calloc(settings->listeners_count + 2, sizeof *boot->own_names);
+    boot->own_addresses = calloc(settings->listeners_count + delivery->source_addresses_count + 1,
+                                 sizeof *boot->own_addresses);
+    if (boot->own_names == NULL || boot->own_addresses == NULL) {
+        return false;
+    }
+    boot->own_names[names++] = bytes_of_string(settings->hostname);
+    boot->own_names[names++] = bytes_of_string(delivery->hostname);
+    for (unsigned i = 0; i < settings->listeners_count; i++) {
+        boot->own_names[names++] = bytes_of_string(settings->listeners[i].hostname);
+        addresses += add_own_address(&boot->own_addresses[addresses], &settings->listeners[i].endpoint);
+    }
+    for (unsigned i = 0; i < delivery->source_addresses_count; i++) {
+        addresses += add_own_address(&boot->own_addresses[addresses], &delivery->source_addresses[i]);
+    }
+    boot->delivery.mx = (struct mx_settings){
+        .family = delivery->prefer_ipv6 ? MX_IPV6_FIRST : MX_IPV4_FIRST,
+        .loopback_is_remote = delivery->loopback_is_remote,
+        .own_names = boot->own_names,
+        .own_name_count = names,
+        .own_addresses = boot->own_addresses,
+        .own_address_count = addresses,
+    };
+    return true;
+}
+
 static bool map_delivery(struct boot_settings *boot, const struct settings *settings)
 {
     const struct settings_delivery *from = &settings->delivery;
@@ -134,12 +178,9 @@ static bool map_delivery(struct boot_settings *boot, const struct settings *sett
         struct delivery_source *place = source->address.ss_family == AF_INET6 ? &to->source_ipv6 : &to->source_ipv4;
         *place = (struct delivery_source){.address = source->address, .length = source->length};
     }
-    boot->own_names[0] = bytes_of_string(settings->hostname);
-    to->mx = (struct mx_settings){
-        .family = from->prefer_ipv6 ? MX_IPV6_FIRST : MX_IPV4_FIRST,
-        .own_names = boot->own_names,
-        .own_name_count = 1,
-    };
+    if (!map_own(boot, settings)) {
+        return false;
+    }
     to->bounces = settings->bounce.enabled;
     to->bounce_quote_bytes_max = settings->bounce.quote_bytes_max;
     to->first_shard = boot->delivery_first;
@@ -180,5 +221,7 @@ void boot_settings_free(struct boot_settings *boot)
 {
     free(boot->listeners);
     free(boot->routes);
+    free(boot->own_names);
+    free(boot->own_addresses);
     free(boot);
 }

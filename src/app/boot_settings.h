@@ -21,7 +21,9 @@ struct boot_settings {
     struct queue_settings queue;
     struct delivery_settings delivery;
     struct delivery_route *routes;
-    struct bytes own_names[1];
+    struct bytes *
+        own_names; /* the hostnames, and the addresses that mail comes in at or leaves from: mail for them would loop */
+    struct mx_address *own_addresses;
     struct resolver_settings resolver;
     struct event_log_settings events;
 };

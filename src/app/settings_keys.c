@@ -154,6 +154,7 @@ static const struct config_key delivery_keys[] = {
      RANGE(1, LIMIT_TRANSACTION_RECIPIENTS), DEFAULT("100")},
     {"idle_timeout", CONFIG_DURATION, 0, AT(settings_delivery, idle_timeout_ms), RANGE(0, HOUR), DEFAULT("\"10s\"")},
     {"prefer_ipv6", CONFIG_BOOL, 0, AT(settings_delivery, prefer_ipv6), DEFAULT("false")},
+    {"loopback_is_remote", CONFIG_BOOL, 0, AT(settings_delivery, loopback_is_remote), DEFAULT("false")},
     {"source_addresses", CONFIG_ADDRESSES, 0, MANY(settings_delivery, source_addresses), .items_max = 2,
      DEFAULT("( )")},
     {"timeouts", CONFIG_GROUP, 0, AT(settings_delivery, timeouts), .keys = delivery_timeouts_keys},
