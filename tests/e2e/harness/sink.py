@@ -8,7 +8,8 @@ A fault is what it does instead of, or before, its usual reply at a phase:
     sink.on("MAIL", Stall(3))                                   waits, then replies as usual
     sink.on("BODY", Close(), after=1000)                        when so many bytes of the body have come
 
-Phases: CONNECT (the greeting), EHLO, HELO, MAIL, RCPT, DATA, BODY, "." (the body is complete), RSET, QUIT.
+Phases: CONNECT (the greeting), EHLO, HELO, MAIL, RCPT, DATA, BODY, "." (the body is complete), RSET, QUIT. `match` is looked
+for in the command line; from DATA on in "<sender> to <recipient> <recipient>, N bytes".
 A message counts as received (`sink.messages`) only if its final dot was answered with 2yz; `sink.seen` has all whose final
 dot came. smtp-sink, in contrast, writes LF line ends and hides CR.
 """
@@ -57,7 +58,7 @@ class Message:
         return body.replace(b"\r\n..", b"\r\n.")
 
     def __repr__(self):
-        return f"<{self.sender}> to {self.recipients}, {len(self.wire)} bytes"
+        return f"<{self.sender}> to {' '.join(f'<{r}>' for r in self.recipients)}, {len(self.wire)} bytes"
 
 
 class Fault:
@@ -257,7 +258,7 @@ class Session:
         if self.message is None or not self.message.recipients:
             self.say("503 5.5.1 no valid recipients")
             return True
-        if self.answer("DATA", line, "354 go on") == "3":
+        if self.answer("DATA", f"{line} {self.message}", "354 go on") == "3":
             self.body()
         return True
 
@@ -269,7 +270,7 @@ class Session:
         while not (data.startswith(b".\r\n") or data.find(b"\r\n.\r\n", max(0, searched - 4)) >= 0):
             searched = len(data)
             if not checked:
-                reply = self.fault("BODY", message.sender, len(data))
+                reply = self.fault("BODY", str(message), len(data))
                 if reply:
                     self.say(reply)
                     checked = True
@@ -279,7 +280,7 @@ class Session:
         message.time = time.monotonic()
         with self.sink.lock:
             self.sink.seen.append(message)
-        reply = self.fault(".", message.sender) or "250 2.0.0 kept"
+        reply = self.fault(".", str(message)) or "250 2.0.0 kept"
         if isinstance(reply, str) and reply.startswith("2"):
             with self.sink.lock:
                 self.sink.messages.append(message)
