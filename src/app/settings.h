@@ -114,7 +114,7 @@ struct settings_delivery {
     unsigned recipients_per_transaction_max;
     uint64_t idle_timeout_ms; /* a warm connection without mail is kept this long */
     bool prefer_ipv6;
-    bool loopback_is_remote; /* a host of a domain at 127.0.0.1 is not us */
+    bool loopback_is_remote;                  /* a host of a domain at 127.0.0.1 is not us */
     struct config_endpoint *source_addresses; /* bound to before connecting: at most one of each family */
     unsigned source_addresses_count;
     struct settings_delivery_timeouts timeouts;
