@@ -9,9 +9,7 @@
  *
  * A record belongs to the segment only when its epoch is the header's: emptied segments are used again with a new
  * epoch, so that what they held before is no longer a record. `sequence` counts the records of the whole spool by one.
- * Records are written in batches, a batch only after the one before it is complete; `batch_index` is the record's place
- * in its batch. A record whose sequence is not below the first sequence of a later segment was never acknowledged and
- * does not count.
+ * A record whose sequence is not below the first sequence of a later segment was never acknowledged and does not count.
  */
 #ifndef RINGPOST_SPOOL_FORMAT_H
 #define RINGPOST_SPOOL_FORMAT_H
@@ -64,7 +62,7 @@ struct spool_format_record {
     uint64_t epoch;
     uint64_t payload_hash; /* XXH3-64 */
     uint64_t message;      /* id of the message that it is or belongs to; 0: none */
-    uint32_t batch_index;
+    uint32_t unsure; /* records before this one that were not known to be durable when its batch was written */
     uint32_t reserved[2];
     uint32_t crc; /* CRC-32C of the 60 bytes before */
 };

@@ -58,7 +58,7 @@ struct index_recipient {
 struct index_extent {
     uint32_t offset; /* of the record / 64 */
     uint32_t payload_bytes;
-    uint16_t segment;
+    uint16_t segment; /* SEGMENT_NONE: lost */
 };
 
 struct index_side {

@@ -57,7 +57,9 @@ static void ledger_drop_extents(struct spool *spool, const struct index_side *si
 {
     for (uint32_t i = 0; side != NULL && i < side->extent_count; i++) {
         const struct index_extent *extent = &side->extents[i];
-        ledger_drop(spool, spool_segment(spool, extent->segment), record_bytes(extent->payload_bytes));
+        if (extent->segment != SEGMENT_NONE) {
+            ledger_drop(spool, spool_segment(spool, extent->segment), record_bytes(extent->payload_bytes));
+        }
     }
 }
 

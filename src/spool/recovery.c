@@ -26,6 +26,7 @@
 #include "spool/spool_private.h"
 
 #define RECOVERY_ID_GAP (UINT64_C(1) << 20) /* ids that were given out but did not reach the disk */
+#define RECOVERY_ID_TIME_SHIFT 24           /* ids begin at the second of the start, so that a lost spool repeats none */
 
 struct recovery {
     struct spool *spool;
@@ -153,27 +154,24 @@ static bool recovery_head(const struct segment *segment, const struct spool_form
     return true;
 }
 
-/* Resolves the extents and counts them as live. False (nothing counted) when one is nowhere. */
-static bool recovery_extents(struct recovery *recovery, const struct record_message *message,
+/* Resolves the extents and counts them as live. One may be nowhere: the message is finished, as a later outcome will
+ * tell, and the extent's segment was emptied before the message's own. */
+static void recovery_extents(struct recovery *recovery, const struct record_message *message,
                              struct index_extent *ret_extents)
 {
     struct spool *spool = recovery->spool;
     for (uint32_t i = 0; i < message->fixed.extents; i++) {
         struct spool_format_extent extent = record_extent(message, i);
-        const struct segment *segment = segment_of_epoch(&spool->segments, extent.epoch);
+        struct segment *segment = segment_of_epoch(&spool->segments, extent.epoch);
         uint64_t offset = (uint64_t)extent.position * SPOOL_FORMAT_ALIGN;
-        if (segment == NULL || offset + record_bytes(extent.payload_bytes) > segment->bytes) {
-            return false;
-        }
         ret_extents[i] = (struct index_extent){
-            .offset = extent.position, .payload_bytes = extent.payload_bytes, .segment = segment->index};
+            .offset = extent.position, .payload_bytes = extent.payload_bytes, .segment = SEGMENT_NONE};
+        if (segment != NULL && offset + record_bytes(extent.payload_bytes) <= segment->bytes) {
+            ret_extents[i].segment = segment->index;
+            ledger_extent(spool, segment, extent.payload_bytes);
+            ledger_extent_used(spool, segment);
+        }
     }
-    for (uint32_t i = 0; i < message->fixed.extents; i++) {
-        struct segment *segment = spool_segment(spool, ret_extents[i].segment);
-        ledger_extent(spool, segment, ret_extents[i].payload_bytes);
-        ledger_extent_used(spool, segment);
-    }
-    return true;
 }
 
 static void recovery_states(struct recovery *recovery, uint32_t slot, const struct record_message *message)
@@ -211,10 +209,8 @@ static void recovery_new_message(struct recovery *recovery, struct segment *segm
         return;
     }
     const struct index_side *side = index_side_of(&spool->index, index_at(&spool->index, slot));
-    if (extents > 0 && !recovery_extents(recovery, message, side->extents)) {
-        index_give(&spool->index, slot);
-        recovery_damage(recovery, segment, (uint64_t)entry->position * SPOOL_FORMAT_ALIGN, "an extent is missing");
-        return;
+    if (extents > 0) {
+        recovery_extents(recovery, message, side->extents);
     }
     rollcall_forget(spool, &recovery->times, slot);
     recovery->no_memory |= !recovery_enter(recovery, slot);
@@ -230,9 +226,11 @@ static bool recovery_copy(struct recovery *recovery, uint32_t slot, struct segme
     uint32_t known = side != NULL ? side->extent_count : 0;
     uint32_t count = message != NULL ? message->fixed.extents : 0;
     struct index_extent *extents = calloc((size_t)count + 1, sizeof *extents);
-    bool good = extents != NULL && known == count && entry->recipient == index_at(&spool->index, slot)->recipients &&
-                (count == 0 || recovery_extents(recovery, message, extents));
+    bool good = extents != NULL && known == count && entry->recipient == index_at(&spool->index, slot)->recipients;
     if (good) {
+        if (count > 0) {
+            recovery_extents(recovery, message, extents);
+        }
         ledger_moved(spool, slot, segment, (uint64_t)entry->position * SPOOL_FORMAT_ALIGN,
                      (uint64_t)entry->length * SPOOL_FORMAT_ALIGN, extents);
     }
@@ -671,6 +669,7 @@ static enum err recovery_replay_all(struct recovery *recovery)
         }
     }
     spool->next_sequence = spool->next_sequence > floor ? spool->next_sequence : floor;
+    spool->writer.durable_sequence = spool->next_sequence;
     free(first);
     return recovery->no_memory ? ERR_NO_MEMORY : err;
 }
@@ -698,7 +697,6 @@ enum err recovery_run(struct spool *spool, const struct spool_settings *settings
     struct recovery recovery = {.spool = spool, .reason = reason, .reason_size = reason_size};
     snprintf(reason, reason_size, "%s: no memory", spool->path);
     enum err err = recovery_load(&recovery);
-    bool new = spool->segments.count == 0;
     if (err == ERR_OK) {
         err = recovery_sort(&recovery);
     }
@@ -708,7 +706,9 @@ enum err recovery_run(struct spool *spool, const struct spool_settings *settings
     free(recovery.slots);
     if (err == ERR_OK) {
         recovery_renumber_spares(&recovery);
-        spool->next_id += new ? 0 : RECOVERY_ID_GAP;
+        uint64_t now = (spool->shard->wall_ms / 1000 << RECOVERY_ID_TIME_SHIFT) & INDEX_ID_MASK;
+        spool->next_id += RECOVERY_ID_GAP;
+        spool->next_id = spool->next_id > now ? spool->next_id : now;
         err = rollcall_run(spool, settings, &recovery.times);
     }
     rollcall_free(&recovery.times);

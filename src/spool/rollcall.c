@@ -229,6 +229,10 @@ static enum err rollcall_message(struct rollcall *rollcall, const struct segment
     } while (err == ERR_FULL);
     bool ours = err == ERR_OK && (ret_message->fixed.id & INDEX_ID_MASK) == index_id(at) &&
                 ret_message->fixed.recipients == at->recipients;
+    const struct index_side *side = index_side_of(&rollcall->spool->index, at);
+    for (uint32_t i = 0; side != NULL && i < side->extent_count; i++) {
+        ours = ours && side->extents[i].segment != SEGMENT_NONE;
+    }
     return ours ? ERR_OK : ERR_CORRUPT;
 }
 

@@ -1,14 +1,13 @@
 /* How the end of a log is told from damage inside it.
  *
- * The last batch of the segment that was open may be torn: some of its sectors reached the disk, others did not.
- * Nothing of what follows the first record that does not verify was acknowledged, so reading stops there. But a
- * record that was acknowledged long ago may not verify either, because the medium failed; stopping there would lose
- * all that follows. Batches never overlap in time, so: when some later record belongs to a batch that began after the
- * missing record, then the missing record's batch was complete, and this is damage. Skip it, count it, go on.
- * Otherwise it is the end.
+ * What was written last to the segment that was open may be torn: some of its sectors reached the disk, others did not.
+ * Nothing of what follows the first such hole was acknowledged as durable, so reading stops there. But a record that was
+ * durable long ago may not verify either, because the medium failed; stopping there would lose all that follows. So
+ * every record says how many records before it were not known to be durable when it was written (`unsure`). When some
+ * later record vouches for the missing one, this is damage: skip it, count it, go on. Otherwise it is the end.
  *
- *      | A  B | C  D  x  F |                    x: same batch as F            -> the log ends after D
- *      | A  x  C | D  E |                       D's batch began after x       -> x is damaged, C D E count
+ *      | A  B | C  D  x  F |                    F was written in one batch with x  -> the log ends after D
+ *      | A  x  C | D  E |                       D was written after A to C were    -> x is damaged, C D E count
  *
  * In a segment with a later one there is no torn end: every record that is below the later one's first sequence counts.
  */
@@ -88,7 +87,7 @@ static bool scan_skip(struct scan *scan, const struct scan_cursor *bad, struct s
             *ret_next = at;
             found = true;
         }
-        complete |= record.sequence - record.batch_index > scan->next_sequence;
+        complete |= record.sequence - record.unsure > scan->next_sequence;
         if (complete) {
             return true;
         }

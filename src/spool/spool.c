@@ -423,6 +423,11 @@ enum err spool_lend(struct spool *spool, uint32_t slot, uint64_t id, struct spoo
     }
     const struct index_side *side = index_side_of(&spool->index, at);
     uint32_t extent_count = side != NULL ? side->extent_count : 0;
+    for (uint32_t i = 0; i < extent_count; i++) {
+        if (side->extents[i].segment == SEGMENT_NONE) {
+            return ERR_CORRUPT;
+        }
+    }
     struct spool_view_extent *extents = extent_count != 0 ? calloc(extent_count, sizeof *extents) : NULL;
     if (extent_count != 0 && extents == NULL) {
         return ERR_NO_MEMORY;

@@ -170,7 +170,7 @@ bool spool_walk(const struct spool *spool, uint32_t *slot, uint64_t *ret_id);
 /* Is that message still here? */
 bool spool_holds(const struct spool *spool, uint32_t slot, uint64_t id);
 
-/* ERR_NOT_FOUND, ERR_NO_MEMORY. */
+/* ERR_NOT_FOUND, ERR_NO_MEMORY, ERR_CORRUPT. */
 enum err spool_lend(struct spool *spool, uint32_t slot, uint64_t id, struct spool_view *ret_view);
 void spool_return(struct spool *spool, struct spool_view *view);
 

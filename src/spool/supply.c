@@ -216,6 +216,7 @@ static void supply_emptied(struct spool *spool, int result)
     segment_let_go(&spool->segments, segment->index);
     supply_spare(spool, segment);
     spool->supply.emptied++;
+    spool->supply.backing_off = false; /* space came back: a new file may succeed as well */
     spool->look = true;
     SPOOL_COUNT(spool, spool_segments_recycled, 1);
 }

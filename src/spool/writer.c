@@ -5,8 +5,8 @@
  *   completion  A B C: `done`, 250 is sent       -> at the end of the turn: one WRITEV of D E F G    (batch 2)
  *
  * When idle the first message is written at once; the busier the disk, the larger the batches. There is never more than
- * one batch in flight, so a record on disk proves that all batches before its own were complete: recovery relies on
- * that to tell a torn end from damage.
+ * one batch in flight, and each record says what was durable when it was written: recovery relies on that to tell a
+ * torn end from damage (scan.c).
  *
  * What costs mail if it is done wrong:
  *
@@ -230,7 +230,9 @@ static void writer_complete(struct spool *spool)
     struct writer *writer = &spool->writer;
     struct segment *segment = writer->open;
     segment->used += writer->size;
-    if (!writer->synced) {
+    if (writer->synced) {
+        writer->durable_sequence = spool->next_sequence;
+    } else {
         segment->unsynced = true;
         if (!wheel_armed(&writer->timer)) {
             shard_arm(spool->shard, &writer->timer, WRITER_RELAXED_MS);
@@ -268,6 +270,7 @@ static void writer_broken(struct spool *spool, int error)
     }
     spool->supply.failed |= full;
     spool->next_sequence = writer->first_sequence;
+    writer->durable_sequence = writer->first_sequence;
     segment->unsynced = false;
     writer->phase = WRITER_IDLE;
     writer->previous_failed = true;
@@ -354,6 +357,7 @@ static void writer_done(struct op *op, int result, uint32_t flags)
             writer_complete(spool);
         } else {
             writer->phase = WRITER_IDLE;
+            writer->durable_sequence = spool->next_sequence;
             SPOOL_COUNT(spool, spool_syncs, 1);
         }
     }
@@ -487,13 +491,14 @@ static void writer_take(struct spool *spool, struct spool_append *append, size_t
         .type = append->type,
         .payload_bytes = append->payload_bytes,
         .position = append->position,
-        .sequence = spool->next_sequence++,
+        .sequence = spool->next_sequence,
         .epoch = open->epoch,
         .payload_hash = append->hash,
         .message = append->id,
-        .batch_index = writer->batch_count,
+        .unsure = (uint32_t)(spool->next_sequence - writer->durable_sequence),
     };
     record_finish(&header);
+    spool->next_sequence++;
     memset(memory, 0, padding);
     memcpy(memory + padding, &header, sizeof header);
     writer->pieces[writer->piece_count++] = (struct iovec){.iov_base = memory, .iov_len = padding + sizeof header};

@@ -36,7 +36,8 @@ struct writer {
     uint32_t batch_count;
     uint32_t batch_messages;
     uint32_t batch_entries;
-    uint64_t first_sequence;
+    uint64_t first_sequence;   /* of the batch */
+    uint64_t durable_sequence; /* everything below is durable */
     uint64_t size;
     uint64_t written;
     uint64_t started_ns;

@@ -19,14 +19,14 @@ struct rig {
     struct ring *ring;
     struct spool *spool;
     struct spool_settings settings;
-    char root[64];
+    char root[128];
     char reason[256];
     unsigned recovered;
 };
 
 static void rig_remove(const char *path)
 {
-    char command[128];
+    char command[192];
     snprintf(command, sizeof command, "rm -rf '%s'", path);
     CHECK(system(command) == 0);
 }
@@ -80,7 +80,7 @@ static void rig_turns(struct rig *rig, unsigned count)
 /* Forgets the running spool as a killed process would; what it allocated is lost. */
 static void rig_kill(struct rig *rig)
 {
-    char lock[96];
+    char lock[192];
     snprintf(lock, sizeof lock, "%s/%u/lock", rig->root, rig->settings.number);
     unlink(lock); /* the descriptor that holds it is lost, too */
     rig_shard(rig);
