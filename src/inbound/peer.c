@@ -28,10 +28,17 @@ struct bytes peer_bytes(const struct peer *peer)
     return peer_is_ipv4(peer) ? bytes_of(peer->address + 12, 4) : bytes_of(peer->address, 16);
 }
 
+/* By hand for IPv4: the library's goes through printf, and this is done for every message. */
 struct bytes peer_text(const struct peer *peer, char text[PEER_TEXT_BYTES])
 {
     static_assert(PEER_TEXT_BYTES == INET6_ADDRSTRLEN, "room for both");
-    int family = peer_is_ipv4(peer) ? AF_INET : AF_INET6;
-    CHECK(inet_ntop(family, peer_bytes(peer).data, text, PEER_TEXT_BYTES) != NULL);
-    return bytes_of_string(text);
+    if (!peer_is_ipv4(peer)) {
+        CHECK(inet_ntop(AF_INET6, peer->address, text, PEER_TEXT_BYTES) != NULL);
+        return bytes_of_string(text);
+    }
+    struct buffer out = buffer_of(text, PEER_TEXT_BYTES);
+    for (unsigned i = 12; i < 16; i++) {
+        CHECK((i == 12 || buffer_append(&out, BYTES("."))) && buffer_append_number(&out, peer->address[i]));
+    }
+    return buffer_bytes(&out);
 }

@@ -21,7 +21,7 @@ bool peer_is_ipv4(const struct peer *peer);
 /* 4 or 16 bytes, network order; points into the peer. */
 struct bytes peer_bytes(const struct peer *peer);
 
-/* "192.0.2.1" or "2001:db8::1", in `text`. */
+/* "192.0.2.1" or "2001:db8::1", in `text`; without a NUL. */
 struct bytes peer_text(const struct peer *peer, char text[PEER_TEXT_BYTES]);
 
 #endif

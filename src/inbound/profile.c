@@ -4,13 +4,23 @@
 
 #include "base/check.h"
 
-static struct bytes keep(char **at, const char *text)
+/* "220 mx.example.com ESMTP ringpost" without the variable parts. */
+#define GREETING_BYTES (sizeof "220  \r\n" - 1)
+
+static struct bytes keep(struct buffer *text, const char *string)
 {
-    size_t length = strlen(text);
-    memcpy(*at, text, length);
-    struct bytes kept = bytes_of(*at, length);
-    *at += length;
-    return kept;
+    size_t start = text->length;
+    CHECK(buffer_append_string(text, string));
+    return bytes_of(text->data + start, text->length - start);
+}
+
+/* RFC 5321 4.2: the reply begins with our name. */
+static struct bytes keep_greeting(struct buffer *text, struct bytes hostname, const char *banner)
+{
+    size_t start = text->length;
+    CHECK(buffer_append(text, BYTES("220 ")) && buffer_append(text, hostname) && buffer_append(text, BYTES(" ")) &&
+          buffer_append_string(text, banner) && buffer_append(text, BYTES("\r\n")));
+    return bytes_of(text->data + start, text->length - start);
 }
 
 static bool copy_networks(struct profile *profile, const struct inbound_listener_settings *settings)
@@ -29,7 +39,8 @@ static bool copy_networks(struct profile *profile, const struct inbound_listener
 
 struct profile *profile_new(const struct inbound_listener_settings *settings)
 {
-    size_t text_bytes = strlen(settings->hostname) + strlen(settings->name) + strlen(settings->banner);
+    size_t text_bytes = 2 * strlen(settings->hostname) + strlen(settings->name) + strlen(settings->banner) +
+                        GREETING_BYTES;
     struct profile *profile = malloc(sizeof *profile + text_bytes);
     if (profile == NULL) {
         return NULL;
@@ -51,10 +62,10 @@ struct profile *profile_new(const struct inbound_listener_settings *settings)
                 .errors_max = settings->errors_max,
             },
     };
-    char *at = profile->text;
-    profile->smtp.hostname = keep(&at, settings->hostname);
-    profile->name = keep(&at, settings->name);
-    profile->banner = keep(&at, settings->banner);
+    struct buffer text = buffer_of(profile->text, text_bytes);
+    profile->smtp.hostname = keep(&text, settings->hostname);
+    profile->name = keep(&text, settings->name);
+    profile->greeting = keep_greeting(&text, profile->smtp.hostname, settings->banner);
     if (!copy_networks(profile, settings)) {
         free(profile);
         return NULL;

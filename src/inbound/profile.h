@@ -15,7 +15,7 @@ struct profile {
     struct inbound_timeouts timeouts;
     struct smtp_server_config smtp;
     struct bytes name;
-    struct bytes banner;
+    struct bytes greeting; /* the whole reply: it is the same for all */
     struct config_network *relay_networks;
     unsigned relay_networks_count;
     char text[]; /* what the spans above point to */

@@ -150,8 +150,7 @@ static void count_replies(struct server_session *session, struct bytes replies)
         if (end == NULL) {
             return;
         }
-        bool greeting = memcmp(replies.data, "220", 3) == 0;
-        if (replies.data[3] == ' ' && replies.data[0] != '3' && !greeting) {
+        if (replies.data[3] == ' ' && replies.data[0] != '3') {
             metric_add(&metrics->commands, 1);
             metric_add(&metrics->replies_transient, replies.data[0] == '4');
             metric_add(&metrics->replies_permanent, replies.data[0] == '5');
@@ -169,19 +168,26 @@ static void watch_unsent(struct inbound *inbound)
     }
 }
 
+/* Greetings are sent from the profile, all other replies from the session's block. */
+static void send_piece(struct server_session *session, struct bytes piece)
+{
+    struct iovec iovec = {.iov_base = (void *)(uintptr_t)piece.data, .iov_len = piece.length};
+    session->output_ms = now_ms(session);
+    list_push_back(&session->inbound->unsent, &session->unsent);
+    watch_unsent(session->inbound);
+    stream_send(&session->stream, &iovec, 1);
+}
+
 static void flush(struct server_session *session)
 {
     struct buffer *out = &session->out;
     if (session->sent == out->length || stream_sending(&session->stream)) {
         return;
     }
-    struct iovec piece = {.iov_base = out->data + session->sent, .iov_len = out->length - session->sent};
-    count_replies(session, bytes_of(piece.iov_base, piece.iov_len));
+    struct bytes piece = bytes_of(out->data + session->sent, out->length - session->sent);
     session->sent = out->length;
-    session->output_ms = now_ms(session);
-    list_push_back(&session->inbound->unsent, &session->unsent);
-    watch_unsent(session->inbound);
-    stream_send(&session->stream, &piece, 1);
+    count_replies(session, piece);
+    send_piece(session, piece);
 }
 
 /* A send has ended, perhaps. */
@@ -527,18 +533,6 @@ static void woken(struct stream *stream)
 
 /* --- opening --- */
 
-static void greet(struct server_session *session)
-{
-    const struct profile *profile = session->profile;
-    if (make_room(session)) {
-        struct buffer *out = &session->out;
-        CHECK(buffer_append(out, BYTES("220 ")) && buffer_append(out, profile->smtp.hostname) &&
-              buffer_append(out, BYTES(" ")) && buffer_append(out, profile->banner) &&
-              buffer_append(out, BYTES("\r\n")));
-        drive(session);
-    }
-}
-
 void server_session_open(struct inbound *inbound, const struct listener_connection *connection)
 {
     struct server_session *session = malloc(sizeof *session);
@@ -567,7 +561,8 @@ void server_session_open(struct inbound *inbound, const struct listener_connecti
     inbound->session_count++;
     metric_set_to(&inbound->shard->metrics->sessions, inbound->session_count);
     stream_open(&session->stream, inbound->shard, connection->fd, woken);
-    greet(session);
+    send_piece(session, session->profile->greeting);
+    arm_timer(session);
 }
 
 /* --- all sessions of the shard --- */
