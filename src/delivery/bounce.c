@@ -5,8 +5,8 @@
  * same spool, the OUTCOME record that depends on it
  *
  * So a power cut between the two loses the outcome, never the notification: the recipient is tried once more.
- * When the spool cannot write, the outcome is kept here and tried again each second, for as long as it takes: the
- * recipient's entry is gone from the queue, and this is all that knows what happened.
+ * When the spool cannot write, the outcome is kept here, later ones behind it, and tried again each second, for as long
+ * as it takes: the recipient's entry is gone from the queue, and this is all that knows what happened.
  *
  * A notification about a message with the null sender is never made (RFC 5321 4.5.5, 3.6.3).
  */
@@ -17,7 +17,7 @@
 #include <sys/mman.h>
 
 #include "core/event_log.h"
-#include "mail/dsn.h"
+#include "delivery/notice.h"
 #include "queue/enqueue.h"
 #include "queue/lend.h"
 #include "spool/envelope.h"
@@ -45,7 +45,7 @@ struct journal {
     struct spool_append outcome;
     struct spool_append message; /* the notification, when there is one */
     struct op warm;
-    struct timer retry;
+    struct list failed; /* in delivery->failed_journals, waiting to be tried again */
     struct spool_view view;
     uint64_t id;        /* of the message */
     bool looked;        /* at the message; not to be told twice */
@@ -70,8 +70,9 @@ static void journal_free(struct journal *journal)
     free(journal->envelope.data);
     free(journal);
     delivery->journals--;
-    struct list *node = list_pop_front(&delivery->bounce_waiting);
-    if (node != NULL) {
+    struct list *node = NULL;
+    while (delivery->journals < BOUNCE_JOURNALS_MAX && list_empty(&delivery->failed_journals) &&
+           (node = list_pop_front(&delivery->bounce_waiting)) != NULL) {
         struct waiting *waiting = LIST_OWNER(node, struct waiting, node);
         bounce_outcome(delivery, waiting->payload, waiting->length);
         free(waiting);
@@ -79,9 +80,16 @@ static void journal_free(struct journal *journal)
     delivery_progress(delivery);
 }
 
-static void retry_fired(struct timer *timer)
+void bounce_retry(struct timer *timer)
 {
-    journal_begin(CONTAINER_OF(timer, struct journal, retry));
+    struct delivery *delivery = CONTAINER_OF(timer, struct delivery, journal_timer);
+    struct list failed;
+    struct list *node;
+    list_init(&failed);
+    list_splice(&failed, &delivery->failed_journals);
+    while ((node = list_pop_front(&failed)) != NULL) {
+        journal_begin(LIST_OWNER(node, struct journal, failed));
+    }
 }
 
 static void count_outcome(const struct journal *journal)
@@ -110,7 +118,8 @@ static void outcome_done(struct spool_append *append, enum err err)
         count_outcome(journal);
         journal_free(journal);
     } else {
-        shard_arm(delivery->shard, &journal->retry, BOUNCE_RETRY_MS);
+        list_push_back(&delivery->failed_journals, &journal->failed);
+        shard_arm(delivery->shard, &delivery->journal_timer, BOUNCE_RETRY_MS);
     }
 }
 
@@ -167,99 +176,7 @@ static void journal_commit(struct journal *journal)
                           journal->bounce_id != 0, &journal->room);
 }
 
-/* --- the notification ---------------------------------------------------------------------------------------- */
-
-struct texts {
-    char status[16];
-    char diagnostic[8 + LIMIT_CLIENT_REPLY_BYTES]; /* code and text: as the remote host said it (RFC 3464 2.3.6) */
-    char room[SPOOL_OUTCOME_BYTES(1)];
-};
-
-static void describe(struct journal *journal, unsigned i, struct texts *texts, struct dsn_recipient *ret_recipient)
-{
-    const struct lend_outcome *what = &journal->what;
-    struct envelope_item item = {.value = bytes_of("", 0)};
-    envelope_recipient(journal->view.envelope, what->recipients[i].recipient, &item);
-    struct bytes text = bytes_of(what->tail, what->text_bytes);
-    *ret_recipient = (struct dsn_recipient){
-        .address = item.value,
-        .action = what->status == SPOOL_FORMAT_EXPIRED ? DSN_EXPIRED : DSN_FAILED,
-        .remote_mta = bytes_of(what->tail + what->text_bytes, what->host_bytes),
-        .last_attempt_s = what->verdict >= LEND_UNSEEN ? (int64_t)(journal->delivery->shard->wall_ms / 1000) : 0,
-    };
-    const uint8_t *enhanced = what->enhanced;
-    static const uint8_t expired[3] = {5, 4, 7};
-    static const uint8_t by_operator[3] = {5, 7, 1};
-    struct spool_outcome last;
-    struct buffer room = buffer_of(texts->room, sizeof texts->room);
-    uint16_t reply_code = what->reply_code;
-    if (what->verdict == LEND_EXPIRED &&
-        spool_recipient_state(journal->spool, what->slot, journal->id, what->recipients[i].recipient, &room, &last) ==
-            ERR_OK &&
-        last.status != SPOOL_FORMAT_PENDING) {
-        text = last.reply;
-        reply_code = last.reply_code;
-        ret_recipient->remote_mta = last.host;
-    }
-    if (what->status == SPOOL_FORMAT_EXPIRED) {
-        enhanced = expired;
-    } else if (what->verdict == LEND_BOUNCED) {
-        enhanced = by_operator;
-        text = BYTES("returned by the administrator");
-    }
-    snprintf(texts->status, sizeof texts->status, "%u.%u.%u", enhanced[0], enhanced[1], enhanced[2]);
-    ret_recipient->status = bytes_of_string(texts->status);
-    if (reply_code != 0) {
-        snprintf(texts->diagnostic, sizeof texts->diagnostic, "%u %.*s", reply_code, (int)text.length, text.data);
-        ret_recipient->diagnostic = bytes_of_string(texts->diagnostic);
-    } else {
-        ret_recipient->reason = text;
-    }
-}
-
-static struct bytes original_header(const struct spool_view *view, uint64_t bytes_max)
-{
-    struct bytes header = view->extent_count != 0
-                              ? spool_view_body(view, 0)
-                              : bytes_of(view->prologue.data, view->prologue.length + view->body.length);
-    return bytes_slice(header, 0, header.length < bytes_max ? header.length : (size_t)bytes_max);
-}
-
-static bool make_notification(struct journal *journal, struct bytes sender)
-{
-    struct delivery *delivery = journal->delivery;
-    struct texts *texts = calloc(journal->what.count, sizeof *texts);
-    struct dsn_recipient recipients[LEND_RECIPIENTS];
-    CHECK(texts != NULL);
-    for (unsigned i = 0; i < journal->what.count; i++) {
-        describe(journal, i, &texts[i], &recipients[i]);
-    }
-    char id[24];
-    char boundary[48];
-    snprintf(id, sizeof id, "%016llx", (unsigned long long)journal->id);
-    journal->bounce_id = spool_new_id(journal->spool);
-    snprintf(boundary, sizeof boundary, "%016llx.%016llx", (unsigned long long)journal->bounce_id,
-             (unsigned long long)rng_next(&delivery->shard->rng));
-    struct dsn dsn = {
-        .reporting_mta = delivery->settings->hostname,
-        .sender = sender,
-        .queue_id = bytes_of_string(id),
-        .arrival_s = (int64_t)(journal->view.arrival_ms / 1000),
-        .now_s = (int64_t)(delivery->shard->wall_ms / 1000),
-        .recipients = recipients,
-        .recipients_count = journal->what.count,
-        .header = original_header(&journal->view, delivery->settings->bounce_quote_bytes_max),
-        .boundary = bytes_of_string(boundary),
-    };
-    journal->text = (struct buffer){.data = malloc(BOUNCE_BYTES_MAX), .capacity = BOUNCE_BYTES_MAX};
-    journal->envelope = (struct buffer){.data = malloc(BOUNCE_ENVELOPE_BYTES), .capacity = BOUNCE_ENVELOPE_BYTES};
-    CHECK(journal->text.data != NULL && journal->envelope.data != NULL);
-    bool built = dsn_build(&dsn, &journal->text) == ERR_OK &&
-                 envelope_add(&journal->envelope, ENVELOPE_SENDER, 0, bytes_of("", 0)) &&
-                 envelope_add(&journal->envelope, ENVELOPE_RECIPIENT, 0, sender);
-    free(texts);
-    return built;
-}
+/* --- who must be told ---------------------------------------------------------------------------------------- */
 
 static bool failed_for_good(const struct journal *journal)
 {
@@ -273,44 +190,37 @@ static bool wants_message(const struct journal *journal)
            (journal->what.verdict == LEND_UNSEEN && event_log_wants(journal->delivery->shard, EVENT_DEFERRAL));
 }
 
-static void write_events(const struct journal *journal)
+/* The message is in memory: tell the event log, and its sender if it has one. */
+static void journal_tell(struct journal *journal)
 {
+    struct delivery *delivery = journal->delivery;
     const struct lend_outcome *what = &journal->what;
-    enum event_type type = what->status == SPOOL_FORMAT_FAILED    ? EVENT_BOUNCE
-                           : what->status == SPOOL_FORMAT_EXPIRED ? EVENT_EXPIRY
-                                                                  : EVENT_DEFERRAL;
-    for (unsigned i = 0; i < what->count && event_log_wants(journal->delivery->shard, type); i++) {
-        struct envelope_item item = {.value = bytes_of("", 0)};
-        envelope_recipient(journal->view.envelope, what->recipients[i].recipient, &item);
-        struct event event = {
-            .type = type,
-            .id = journal->id,
-            .sender = envelope_find(journal->view.envelope, ENVELOPE_SENDER),
-            .recipient = item.value,
-            .reply_code = what->reply_code,
-            .reply = bytes_of(what->tail, what->text_bytes),
-            .host = bytes_of(what->tail + what->text_bytes, what->host_bytes),
-            .attempts = what->recipients[i].attempts,
-            .arrival_ms = journal->view.arrival_ms,
-            .next_attempt_ms = (uint64_t)what->next_attempt_s * 1000,
-            .notice_id = journal->bounce_id,
-        };
-        memcpy(event.enhanced, what->enhanced, sizeof event.enhanced);
-        event_log_write(journal->delivery->shard, &event);
+    struct bytes sender = envelope_find(journal->view.envelope, ENVELOPE_SENDER);
+    struct notice *notices = calloc(what->count, sizeof *notices);
+    CHECK(notices != NULL);
+    for (unsigned i = 0; i < what->count; i++) {
+        notice_describe(journal->spool, &journal->view, what, i, &notices[i]);
     }
+    if (failed_for_good(journal) && sender.length == 0) {
+        metric_add(&delivery->shard->metrics->bounces_suppressed, 1);
+    } else if (failed_for_good(journal) && delivery->settings->bounces) {
+        journal->text = (struct buffer){.data = malloc(BOUNCE_BYTES_MAX), .capacity = BOUNCE_BYTES_MAX};
+        journal->envelope = (struct buffer){.data = malloc(BOUNCE_ENVELOPE_BYTES), .capacity = BOUNCE_ENVELOPE_BYTES};
+        CHECK(journal->text.data != NULL && journal->envelope.data != NULL);
+        journal->bounce_id = spool_new_id(journal->spool);
+        CHECK(notice_build(delivery, &journal->view, what, notices, journal->bounce_id, &journal->text,
+                           &journal->envelope));
+    }
+    for (unsigned i = 0; i < what->count; i++) {
+        notice_write_event(delivery->shard, &journal->view, what, &notices[i], journal->bounce_id);
+    }
+    free(notices);
 }
 
-/* The message is in memory: tell its sender, if it has one. */
-static void journal_notify(struct journal *journal)
+static void journal_look(struct journal *journal)
 {
     if (spool_view_read(&journal->view) == ERR_OK) {
-        struct bytes sender = envelope_find(journal->view.envelope, ENVELOPE_SENDER);
-        if (failed_for_good(journal) && sender.length == 0) {
-            metric_add(&journal->delivery->shard->metrics->bounces_suppressed, 1);
-        } else if (failed_for_good(journal) && journal->delivery->settings->bounces) {
-            CHECK(make_notification(journal, sender));
-        }
-        write_events(journal);
+        journal_tell(journal);
     }
     spool_return(journal->spool, &journal->view);
     journal_commit(journal);
@@ -324,7 +234,7 @@ static void warm_done(struct op *op, int result, uint32_t flags)
         spool_return(journal->spool, &journal->view); /* it cannot be read: nobody can be told */
         journal_commit(journal);
     } else {
-        journal_notify(journal);
+        journal_look(journal);
     }
 }
 
@@ -338,7 +248,7 @@ static void journal_begin(struct journal *journal)
         return;
     }
     if (journal->view.recent) {
-        journal_notify(journal);
+        journal_look(journal);
         return;
     }
     struct bytes span = spool_view_span(&journal->view, 0);
@@ -353,7 +263,7 @@ void bounce_outcome(void *context, const void *payload, size_t length)
     struct delivery *delivery = context;
     const struct lend_outcome *what = payload;
     CHECK(length <= sizeof *what && length >= offsetof(struct lend_outcome, tail));
-    if (delivery->journals >= BOUNCE_JOURNALS_MAX) {
+    if (delivery->journals >= BOUNCE_JOURNALS_MAX || !list_empty(&delivery->failed_journals)) {
         struct waiting *waiting = malloc(sizeof *waiting + length);
         CHECK(waiting != NULL);
         waiting->length = length;
@@ -368,7 +278,7 @@ void bounce_outcome(void *context, const void *payload, size_t length)
     journal->spool = delivery->queue->spools[what->spool];
     CHECK(journal->spool != NULL);
     journal->id = spool_slot_id(journal->spool, what->slot);
-    wheel_timer_init(&journal->retry, retry_fired);
+    list_init(&journal->failed);
     delivery->journals++;
     journal_begin(journal);
 }

@@ -22,6 +22,7 @@ void delivery_queue_ops(struct queue_ops *ops, struct delivery *delivery)
     *ops = (struct queue_ops){
         .shard_of = shard_of,
         .ready = lane_ready,
+        .hurry = lane_hurry,
         .idle = lane_idle,
         .outcome = bounce_outcome,
         .lent = attempt_lent,
@@ -81,6 +82,8 @@ struct delivery *delivery_new(struct shard *shard, const struct delivery_setting
     list_init(&delivery->dirty_lanes);
     list_init(&delivery->sessions);
     list_init(&delivery->bounce_waiting);
+    list_init(&delivery->failed_journals);
+    wheel_timer_init(&delivery->journal_timer, bounce_retry);
     wheel_timer_init(&delivery->again, again_fired);
     wheel_timer_init(&delivery->stop_timer, stop_deadline);
     if (!slots_init(&delivery->attempts, sizeof(struct attempt), DELIVERY_ATTEMPTS_MAX, true)) {
@@ -128,6 +131,7 @@ void delivery_delete(struct delivery *delivery)
     CHECK(delivery->connections == 0);
     wheel_disarm(&delivery->shard->wheel, &delivery->again);
     wheel_disarm(&delivery->shard->wheel, &delivery->stop_timer);
+    wheel_disarm(&delivery->shard->wheel, &delivery->journal_timer);
     if (delivery->queue != NULL) {
         shard_remove_hook(&delivery->hook);
     }

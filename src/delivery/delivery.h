@@ -81,8 +81,10 @@ struct delivery {
     struct timer stop_timer;
     struct slots attempts; /* struct attempt *, with generations: borrowed messages come back late */
     unsigned connections;
-    struct list bounce_waiting; /* outcomes that wait for a journal to be free */
-    unsigned journals;          /* being committed */
+    struct list bounce_waiting;  /* outcomes that wait for a journal to be free */
+    struct list failed_journals; /* to be tried again, in order */
+    struct timer journal_timer;
+    unsigned journals; /* being committed */
     bool stopping;
     void (*stopped)(void *context);
     void *stopped_context;

@@ -227,6 +227,24 @@ void lane_ready(void *context, struct destination *destination)
     lane_mark(lane);
 }
 
+void lane_hurry(void *context, struct destination *destination)
+{
+    struct lane *lane = destination->delivery;
+    (void)context;
+    if (lane == NULL) {
+        return;
+    }
+    if (lane->state == LANE_WAITING) {
+        lane->state = LANE_NEW;
+        wheel_disarm(&lane->delivery->shard->wheel, &lane->timer);
+        lane_mark(lane);
+    } else if (lane->state == LANE_ATTACHED) {
+        lane->site->suspended_until_ms = 0;
+        lane->site->no_more_until_ms = 0;
+        site_mark(lane->site);
+    }
+}
+
 void lane_idle(void *context, struct destination *destination)
 {
     struct delivery *delivery = context;

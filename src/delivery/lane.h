@@ -28,8 +28,9 @@ struct lane {
     enum lane_state state;
 };
 
-/* queue_ops.ready and .idle */
+/* queue_ops.ready, .hurry and .idle */
 void lane_ready(void *context, struct destination *destination);
+void lane_hurry(void *context, struct destination *destination);
 void lane_idle(void *context, struct destination *destination);
 
 /* Looks for its route and site anew: the configuration has changed. */

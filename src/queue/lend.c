@@ -108,21 +108,30 @@ void lend_report(struct queue *queue, uint8_t spool, uint32_t slot, const struct
 
 void lend_give_up(struct queue *queue, const struct queue_entry *entry, enum lend_verdict verdict)
 {
-    static const uint8_t statuses[] = {
-        [LEND_EXPIRED] = SPOOL_FORMAT_EXPIRED,   [LEND_REMOVED] = SPOOL_FORMAT_REMOVED,
-        [LEND_BOUNCED] = SPOOL_FORMAT_FAILED,    [LEND_HELD] = SPOOL_FORMAT_HELD,
-        [LEND_RELEASED] = SPOOL_FORMAT_DEFERRED,
+    static const struct {
+        enum spool_format_status status;
+        uint8_t enhanced[3];
+        const char *text;
+    } verdicts[] = {
+        [LEND_EXPIRED] = {SPOOL_FORMAT_EXPIRED, {5, 4, 7}, ""},
+        [LEND_REMOVED] = {SPOOL_FORMAT_REMOVED, {5, 7, 1}, "removed by the operator"},
+        [LEND_BOUNCED] = {SPOOL_FORMAT_FAILED, {5, 7, 1}, "returned by the operator"},
+        [LEND_HELD] = {SPOOL_FORMAT_HELD, {4, 7, 1}, "held by the operator"},
+        [LEND_RELEASED] = {SPOOL_FORMAT_DEFERRED, {4, 0, 0}, "released by the operator"},
     };
     struct lend_outcome outcome = {
         .slot = entry->slot,
+        .text_bytes = (uint16_t)strlen(verdicts[verdict].text),
         .spool = entry->spool,
         .count = 1,
-        .status = statuses[verdict],
+        .status = (uint8_t)verdicts[verdict].status,
         .verdict = (uint8_t)verdict,
         .recipients = {{.recipient = entry->recipient, .attempts = entry->attempts}},
     };
+    memcpy(outcome.enhanced, verdicts[verdict].enhanced, sizeof outcome.enhanced);
+    memcpy(outcome.tail, verdicts[verdict].text, outcome.text_bytes);
     shard_post(queue->shard, queue->spool_shard[entry->spool], MAIL_OUTCOME, &outcome,
-               offsetof(struct lend_outcome, tail));
+               offsetof(struct lend_outcome, tail) + outcome.text_bytes);
 }
 
 static void outcome_came(void *context, unsigned from, const void *payload, size_t length)

@@ -93,7 +93,12 @@ uint32_t manage_act(struct queue *queue, const struct manage_match *match, enum 
     for (uint32_t i = 0; i < queue->entries.begun; i++) {
         struct queue_entry *entry = schedule_entry(queue, i);
         if (matches(queue, match, entry) && applies(entry, wish)) {
-            entry->wish = wish & 7;
+            if (wish == QUEUE_RETRY) {
+                queue->ops.hurry(queue->ops.context, schedule_destination(queue, entry));
+            }
+            if (wish != QUEUE_RETRY || entry->place != QUEUE_READY) {
+                entry->wish = wish & 7;
+            }
             count++;
         }
     }

@@ -94,6 +94,8 @@ struct queue_ops {
     unsigned (*shard_of)(void *context, struct bytes domain);
     /* A destination has ready entries. Called on the delivery shard, whenever one is added. */
     void (*ready)(void *context, struct destination *destination);
+    /* The operator wants it tried now: whatever keeps it waiting ends. */
+    void (*hurry)(void *context, struct destination *destination);
     /* Its last entry is gone: delivery drops its state for it (destination->delivery = NULL). */
     void (*idle)(void *context, struct destination *destination);
     /* Owner: journal an outcome and bounce what failed (see lend.h). Called on the owner's shard. */
