@@ -116,13 +116,14 @@ def smtp_source_words(port, messages, length, sessions=50):
             "-f", "sender@source.test", "-t", "recipient@sink.test", f"127.0.0.1:{port}"]
 
 
-def smtp_source(port, messages, length, sessions=50):
+def smtp_source(lab, port, messages, length, sessions=50):
     """Sends, and returns how many seconds it took."""
-    start = time.monotonic()
-    run = subprocess.run(smtp_source_words(port, messages, length, sessions), capture_output=True, text=True, check=False)
-    if run.returncode != 0:
-        raise Failed(f"smtp-source ended with {run.returncode}: {run.stderr.strip()}")
-    return time.monotonic() - start
+    output = lab.path(f"source-{port}")
+    begin = time.monotonic()
+    status = lab.spawn(smtp_source_words(port, messages, length, sessions), output).wait()
+    if status != 0:
+        raise Failed(f"smtp-source ended with {status}: {tail(output)}")
+    return time.monotonic() - begin
 
 
 CONFIGURATION = """\
