@@ -31,7 +31,9 @@ const struct reply *policy_mail(const struct inbound *inbound)
     }
     switch (spool_intake_state(inbound->shard->spool)) {
     case SPOOL_INTAKE_OPEN: break;
-    case SPOOL_INTAKE_FULL: return reply_of(REPLY_NO_SPACE);
+    case SPOOL_INTAKE_FULL:
+        metric_add(&inbound->shard->metrics->spool_full, 1);
+        return reply_of(REPLY_NO_SPACE);
     case SPOOL_INTAKE_FAILED: return &storage_failed;
     }
     return enqueue_full(inbound->shard) ? reply_of(REPLY_NO_SPACE) : NULL;
