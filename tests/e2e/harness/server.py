@@ -232,7 +232,13 @@ class Ringpost:
 
     def wait_queue_empty(self, seconds=30):
         """Until no recipient waits: everything was delivered, failed or removed, and its outcome written."""
-        self.wait_metric("queued_recipients", 0, seconds)
+        wait_until(lambda: self.queued() == (0, 0), seconds,
+                   lambda: f"an empty queue; recipients and messages are {self.queued()}\n{self.log_tail()}")
+
+    def queued(self):
+        """(recipients without a fate, messages whose fate is not all written down)"""
+        samples = self.metrics()
+        return samples["queued_recipients"], samples["queued_messages"]
 
     def events(self):
         """Every event of every shard's log, in the order of each file; a line that is no JSON object fails."""
