@@ -73,7 +73,7 @@ struct spool {
     struct bytes extents[8192];
 };
 
-static bool fixture_queue_full;
+static _Atomic bool fixture_queue_full;
 
 static void fake_complete(struct timer *timer)
 {
@@ -213,7 +213,7 @@ struct fixture {
     bool own_ports; /* every shard listens on a port of its own */
     struct admission *admission;
     struct shard_group *group;
-    unsigned port; /* of shard 0 */
+    _Atomic unsigned port; /* of shard 0 */
     _Atomic unsigned stopped;
 };
 

@@ -1,0 +1,84 @@
+/* Who may send what: the rules that need no session. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+
+#include "inbound/policy.h"
+
+static struct peer peer_named(const char *text)
+{
+    struct sockaddr_in ipv4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 ipv6 = {.sin6_family = AF_INET6};
+    if (inet_pton(AF_INET, text, &ipv4.sin_addr) == 1) {
+        return peer_of((struct sockaddr *)&ipv4);
+    }
+    assert_int_equal(inet_pton(AF_INET6, text, &ipv6.sin6_addr), 1);
+    return peer_of((struct sockaddr *)&ipv6);
+}
+
+static void test_networks(void **state)
+{
+    (void)state;
+    struct config_network networks[] = {
+        {.address = {[10] = 0xff, 0xff, 10, 1, 0x40}, .prefix_bits = 96 + 18},
+        {.address = {[10] = 0xff, 0xff, 192, 0, 2, 7}, .prefix_bits = 128},
+        {.address = {0x20, 0x01, 0x0d, 0xb8}, .prefix_bits = 33},
+    };
+    struct profile profile = {.relay_networks = networks, .relay_networks_count = 3};
+    static const struct {
+        const char *address;
+        bool may_relay;
+    } cases[] = {
+        {"10.1.64.0", true},  {"10.1.127.255", true}, {"10.1.128.0", false},      {"10.1.63.255", false},
+        {"192.0.2.7", true},  {"192.0.2.6", false},   {"2001:db8:7fff::1", true}, {"2001:db8:8000::1", false},
+        {"127.0.0.1", false}, {"::1", false},         {"::ffff:192.0.2.7", true}, {"::192.0.2.7", false},
+    };
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct peer peer = peer_named(cases[i].address);
+        assert_int_equal(policy_connect(&profile, &peer).may_relay, cases[i].may_relay);
+    }
+    networks[0].prefix_bits = 0; /* everybody */
+    struct peer anyone = peer_named("203.0.113.1");
+    assert_true(policy_connect(&profile, &anyone).may_relay);
+    profile.relay_networks_count = 0; /* nobody */
+    assert_false(policy_connect(&profile, &anyone).may_relay);
+}
+
+static void test_recipients(void **state)
+{
+    (void)state;
+    struct address address;
+    struct policy_client friend = {.may_relay = true};
+    struct policy_client stranger = {.may_relay = false};
+    assert_int_equal(address_parse(BYTES("a@example.org"), &address), ADDRESS_OK);
+    assert_null(policy_recipient(&friend, &address));
+    assert_int_equal(policy_recipient(&stranger, &address)->code, 550);
+    assert_int_equal(address_parse(BYTES("postmaster@example.org"), &address), ADDRESS_OK);
+    assert_int_equal(policy_recipient(&stranger, &address)->code, 550);
+    assert_int_equal(address_parse(BYTES("postMaster"), &address), ADDRESS_OK);
+    assert_null(policy_recipient(&stranger, &address));
+}
+
+static void test_storage_replies(void **state)
+{
+    (void)state;
+    assert_int_equal(policy_storage_reply(ERR_NO_SPACE)->code, 452);
+    assert_int_equal(policy_storage_reply(ERR_NO_MEMORY)->code, 452);
+    assert_int_equal(policy_storage_reply(ERR_IO)->code, 451);
+    assert_int_equal(policy_storage_reply(ERR_CLOSED)->code, 451);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_recipients),
+        cmocka_unit_test(test_storage_replies),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
