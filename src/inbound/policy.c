@@ -29,12 +29,13 @@ const struct reply *policy_mail(const struct inbound *inbound)
     if (inbound->stopping) {
         return reply_of(REPLY_SHUTDOWN);
     }
-    switch (spool_intake_state(inbound->shard->spool)) {
-    case SPOOL_INTAKE_OPEN: break;
-    case SPOOL_INTAKE_FULL:
+    enum spool_intake intake = spool_intake_state(inbound->shard->spool);
+    if (intake == SPOOL_INTAKE_FAILED) {
+        return &storage_failed;
+    }
+    if (intake == SPOOL_INTAKE_FULL) {
         metric_add(&inbound->shard->metrics->spool_full, 1);
         return reply_of(REPLY_NO_SPACE);
-    case SPOOL_INTAKE_FAILED: return &storage_failed;
     }
     return enqueue_full(inbound->shard) ? reply_of(REPLY_NO_SPACE) : NULL;
 }
