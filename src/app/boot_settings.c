@@ -75,7 +75,6 @@ static void map_queue(struct boot_settings *boot, const struct settings *setting
     queue->jitter_percent = settings->retry.jitter_percent;
     queue->expire_ms = settings->retry.expire_ms;
     queue->recipients_max = settings->limits.queued_recipients_max;
-    queue->shards = boot->delivery_shards;
 }
 
 static void map_timeouts(struct delivery_timeouts *to, const struct settings_delivery *from)

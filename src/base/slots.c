@@ -10,7 +10,7 @@ static uint32_t chunk_count(uint32_t max)
 
 bool slots_init(struct slots *slots, size_t size, uint32_t max, bool generations)
 {
-    CHECK(size >= 8 && size % 8 == 0 && size <= UINT32_MAX / SLOTS_CHUNK);
+    CHECK(size >= 4 && size % 4 == 0 && size <= UINT32_MAX / SLOTS_CHUNK);
     CHECK(max > 0 && max < SLOTS_NONE);
     *slots = (struct slots){.size = (uint32_t)size, .max = max, .first_free = SLOTS_NONE};
     slots->chunks = calloc(chunk_count(max), sizeof *slots->chunks);

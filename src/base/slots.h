@@ -23,7 +23,7 @@ struct slots {
     uint32_t **generations; /* per chunk; NULL when not wanted */
 };
 
-/* At most `max` objects of `size` bytes (a multiple of 8, at least 8). With `generations` every index carries a count
+/* At most `max` objects of `size` bytes (a multiple of 4). With `generations` every index carries a count
  * of its takes, so that a name {index, generation} of an object that is gone is recognised (4 bytes per object).
  * False without memory. */
 bool slots_init(struct slots *slots, size_t size, uint32_t max, bool generations);
@@ -31,7 +31,7 @@ bool slots_init(struct slots *slots, size_t size, uint32_t max, bool generations
 /* Frees the chunks, with whatever lives in them. */
 void slots_free(struct slots *slots);
 
-/* An object, 8-aligned, contents undefined. NULL, with *ret_index untouched, at `max` or without memory. */
+/* An object, aligned to 16, 8 or 4 as its size is, contents undefined. NULL, with *ret_index untouched, at `max` or without memory. */
 void *slots_take(struct slots *slots, uint32_t *ret_index);
 void slots_give(struct slots *slots, uint32_t index);
 

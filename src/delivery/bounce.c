@@ -278,6 +278,9 @@ void bounce_outcome(void *context, const void *payload, size_t length)
     journal->spool = delivery->queue->spools[what->spool];
     CHECK(journal->spool != NULL);
     journal->id = spool_slot_id(journal->spool, what->slot);
+    if ((uint32_t)journal->id != what->id_low) {
+        journal->id = 0; /* it is gone, and the slot another's: the spool will not find it */
+    }
     list_init(&journal->failed);
     delivery->journals++;
     journal_begin(journal);

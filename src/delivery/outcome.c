@@ -120,7 +120,7 @@ static void apply(struct delivery *delivery, const struct attempt *attempt, cons
                                              queue_now_s(queue), first->arrival_s);
         result.status = result.next_attempt_s != 0 ? SPOOL_FORMAT_DEFERRED : SPOOL_FORMAT_EXPIRED;
     }
-    lend_report(queue, first->spool, first->slot, &result, group->recipients, group->count);
+    lend_report(queue, first, &result, group->recipients, group->count);
     if (attempt != NULL) {
         write_events(attempt, group, &result);
     }
@@ -197,6 +197,9 @@ void outcome_delivered(struct attempt *attempt, const struct smtp_client_reply *
     struct metric_set *metrics = queue->shard->metrics;
     struct group group;
     take_open(attempt, &group);
+    if (group.count == 0) {
+        return;
+    }
     struct lend_result result = {
         .status = SPOOL_FORMAT_DELIVERED,
         .reply_code = reply->code,
@@ -204,7 +207,7 @@ void outcome_delivered(struct attempt *attempt, const struct smtp_client_reply *
         .text = smtp_client_reply_text(reply),
         .host = host,
     };
-    lend_report(queue, attempt->spool, attempt->slot, &result, group.recipients, group.count);
+    lend_report(queue, schedule_entry(queue, group.entries[0]), &result, group.recipients, group.count);
     write_events(attempt, &group, &result);
     uint64_t now_ms = queue->shard->wall_ms;
     uint64_t waited_ms = now_ms > attempt->view.arrival_ms ? now_ms - attempt->view.arrival_ms : 0;

@@ -91,6 +91,7 @@ void enqueue_message(struct shard *shard, struct spool *spool, uint32_t slot, ui
 {
     struct schedule_item item = {
         .slot = slot,
+        .id_low = (uint32_t)spool_slot_id(spool, slot),
         .arrival_s = (uint32_t)(arrival_wall_ms / 1000),
         .spool = (uint8_t)spool_number(spool),
     };
@@ -101,6 +102,7 @@ void enqueue_recovered(struct queue *queue, unsigned spool_number, const struct 
 {
     struct schedule_item item = {
         .slot = message->slot,
+        .id_low = (uint32_t)message->id,
         .arrival_s = (uint32_t)(message->arrival_ms / 1000),
         .spool = (uint8_t)spool_number,
     };
@@ -113,6 +115,7 @@ void enqueue_forward(struct queue *queue, uint32_t entry_index, unsigned to_shar
     struct bytes domain = destination_domain(schedule_destination(queue, entry));
     struct enqueue_run run = {
         .item = {.slot = entry->slot,
+                 .id_low = entry->id_low,
                  .arrival_s = entry->arrival_s,
                  .recipient = entry->recipient,
                  .spool = entry->spool,

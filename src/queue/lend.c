@@ -4,6 +4,7 @@
 
 struct lend_request {
     uint32_t slot;
+    uint32_t id_low;
     uint32_t job;
     uint32_t generation;
     uint8_t spool;
@@ -23,6 +24,7 @@ void lend_borrow(struct queue *queue, const struct queue_entry *entry, uint32_t 
 {
     struct lend_request request = {
         .slot = entry->slot,
+        .id_low = entry->id_low,
         .job = job,
         .generation = generation,
         .spool = entry->spool,
@@ -44,7 +46,11 @@ static void borrow_asked(void *context, unsigned from, const void *payload, size
         .slot = request.slot,
         .spool = request.spool,
     };
-    answer.err = spool_lend(spool, request.slot, spool_slot_id(spool, request.slot), &answer.view);
+    uint64_t id = spool_slot_id(spool, request.slot);
+    answer.err = (uint32_t)id == request.id_low ? spool_lend(spool, request.slot, id, &answer.view) : ERR_NOT_FOUND;
+    if (answer.err == ERR_CORRUPT) {
+        spool_quarantine(spool, request.slot, id, "a part of it is missing");
+    }
     shard_post(queue->shard, from, MAIL_LENT, &answer, sizeof answer);
 }
 
@@ -76,14 +82,15 @@ static void return_came(void *context, unsigned from, const void *payload, size_
     }
 }
 
-void lend_report(struct queue *queue, uint8_t spool, uint32_t slot, const struct lend_result *result,
+void lend_report(struct queue *queue, const struct queue_entry *of, const struct lend_result *result,
                  const struct lend_recipient *recipients, unsigned count)
 {
     struct lend_outcome outcome = {
-        .slot = slot,
+        .slot = of->slot,
+        .id_low = of->id_low,
         .next_attempt_s = result->next_attempt_s,
         .reply_code = result->reply_code,
-        .spool = spool,
+        .spool = of->spool,
         .status = (uint8_t)result->status,
         .verdict = result->unseen ? LEND_UNSEEN : LEND_ATTEMPTED,
     };
@@ -99,7 +106,7 @@ void lend_report(struct queue *queue, uint8_t spool, uint32_t slot, const struct
         unsigned part = count < LEND_RECIPIENTS ? count : LEND_RECIPIENTS;
         memcpy(outcome.recipients, recipients, part * sizeof *recipients);
         outcome.count = (uint8_t)part;
-        shard_post(queue->shard, queue->spool_shard[spool], MAIL_OUTCOME, &outcome,
+        shard_post(queue->shard, queue->spool_shard[of->spool], MAIL_OUTCOME, &outcome,
                    offsetof(struct lend_outcome, tail) + text + host);
         recipients += part;
         count -= part;
@@ -121,6 +128,7 @@ void lend_give_up(struct queue *queue, const struct queue_entry *entry, enum len
     };
     struct lend_outcome outcome = {
         .slot = entry->slot,
+        .id_low = entry->id_low,
         .text_bytes = (uint16_t)strlen(verdicts[verdict].text),
         .spool = entry->spool,
         .count = 1,

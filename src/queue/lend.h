@@ -65,6 +65,7 @@ struct lend_recipient {
 /* The payload of MAIL_OUTCOME. */
 struct lend_outcome {
     uint32_t slot;
+    uint32_t id_low;
     uint32_t next_attempt_s;
     uint16_t reply_code;
     uint16_t text_bytes;
@@ -82,7 +83,8 @@ struct lend_outcome {
 
 static_assert(sizeof(struct lend_outcome) <= LIMIT_MAIL_BYTES, "an outcome is one mail");
 
-void lend_report(struct queue *queue, uint8_t spool, uint32_t slot, const struct lend_result *result,
+/* Reports it for recipients of one message; `of` is the entry of any of them. */
+void lend_report(struct queue *queue, const struct queue_entry *of, const struct lend_result *result,
                  const struct lend_recipient *recipients, unsigned count);
 
 /* Reports the verdict on an entry that was not tried. */

@@ -9,7 +9,7 @@
 struct queue *queue_new(struct shard *shard, const struct queue_settings *settings, const struct queue_ops *ops,
                         const uint8_t *spool_shard)
 {
-    CHECK(settings->retry_count >= 1 && settings->retry_count <= QUEUE_RETRY_STEPS && settings->shards >= 1);
+    CHECK(settings->retry_count >= 1 && settings->retry_count <= QUEUE_RETRY_STEPS);
     struct queue *queue = calloc(1, sizeof *queue);
     if (queue == NULL) {
         return NULL;

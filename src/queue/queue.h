@@ -1,11 +1,14 @@
-/* The queue of one shard. Two roles, on the same or on different shards:
+/* The queue of one shard. It has two roles, which may be on the same shard or on different ones:
  *
- *   owner     the shard whose spool holds the message: splits recipients (enqueue), lends the message to whoever
- * delivers it and journals what became of its recipients (lend) delivery  the shard that delivers a domain: keeps one
- * 24-byte entry per recipient (schedule), in a destination's ready list, in the calendar of retries, or with delivery
+ * The owner is the shard whose spool holds the message. It splits the recipients (enqueue), lends the message to
+ * whoever delivers it, and journals what became of its recipients (lend).
  *
- * An entry names its message by {spool, slot}; everything else about it is in the spool and is borrowed for an attempt.
- * So a queued recipient costs 24 bytes here and a spool slot at its owner.
+ * The delivery side is the shard that delivers a domain. It keeps one entry of 28 bytes per recipient (schedule): in a
+ * destination's ready list, in the calendar of retries, or with delivery.
+ *
+ * An entry names its message by {spool, slot} and the low half of its id, which tells it from a later message in the
+ * same slot. Everything else about it is in the spool and is borrowed for an attempt. So a queued recipient costs 28
+ * bytes here and a spool slot at its owner.
  */
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
@@ -35,7 +38,6 @@ struct queue_settings {
     unsigned jitter_percent;              /* each wait is spread by this much to both sides */
     uint64_t expire_ms;                   /* from acceptance */
     uint32_t recipients_max;              /* of all shards together; more are refused with 452 */
-    unsigned shards;                      /* how many share that limit */
 };
 
 /* Where an entry is. */
@@ -52,8 +54,9 @@ enum queue_wish { QUEUE_NO_WISH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_RETRY, QUEUE_R
 
 /* One recipient of one message. */
 struct queue_entry {
-    uint32_t slot; /* of the message in its spool */
-    uint32_t next; /* in whatever list it is; SLOTS_NONE ends it */
+    uint32_t slot;   /* of the message in its spool */
+    uint32_t id_low; /* of its id: tells a message from a later one in the same slot */
+    uint32_t next;   /* in whatever list it is; SLOTS_NONE ends it */
     uint32_t next_attempt_s;
     uint32_t arrival_s;
     uint32_t destination : 26;
@@ -64,7 +67,7 @@ struct queue_entry {
     uint8_t attempts; /* saturates */
 };
 
-static_assert(sizeof(struct queue_entry) == 24, "a million of them are 24 MB");
+static_assert(sizeof(struct queue_entry) == 28, "a million of them are 28 MB");
 
 /* One recipient domain. Kept while it has entries or is in use by delivery. */
 struct destination {

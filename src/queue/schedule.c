@@ -113,6 +113,18 @@ static void ready_append(struct queue *queue, struct destination *destination, u
     destination->ready++;
 }
 
+static void ready_prepend(struct queue *queue, struct destination *destination, uint32_t index)
+{
+    struct queue_entry *entry = schedule_entry(queue, index);
+    entry->place = QUEUE_READY;
+    entry->next = destination->ready_first;
+    destination->ready_first = index;
+    if (destination->ready_last == SLOTS_NONE) {
+        destination->ready_last = index;
+    }
+    destination->ready++;
+}
+
 static uint32_t ready_pop(struct queue *queue, struct destination *destination)
 {
     uint32_t index = destination->ready_first;
@@ -209,7 +221,13 @@ static void entry_ready(struct queue *queue, uint32_t index)
     struct queue_entry *entry = schedule_entry(queue, index);
     struct destination *destination = schedule_destination(queue, entry);
     entry->next_attempt_s = 0;
-    ready_append(queue, destination, index);
+    /* Oldest first, so that expiry, which looks at the head, finds them in order. */
+    const struct queue_entry *head = schedule_peek(queue, destination);
+    if (head != NULL && entry->arrival_s < head->arrival_s) {
+        ready_prepend(queue, destination, index);
+    } else {
+        ready_append(queue, destination, index);
+    }
     queue->ops.ready(queue->ops.context, destination);
 }
 
@@ -243,6 +261,7 @@ void schedule_add(struct queue *queue, struct bytes domain, const struct schedul
         CHECK(entry != NULL);
         *entry = (struct queue_entry){
             .slot = item->slot,
+            .id_low = item->id_low,
             .next_attempt_s = item->next_attempt_s,
             .arrival_s = item->arrival_s,
             .destination = destination->index & ((1u << 26) - 1),
@@ -352,17 +371,10 @@ void schedule_return(struct queue *queue, uint32_t index)
 {
     struct queue_entry *entry = entry_back(queue, index);
     struct destination *destination = schedule_destination(queue, entry);
-    if (entry_obey(queue, index)) {
-        return;
+    if (!entry_obey(queue, index)) {
+        ready_prepend(queue, destination, index);
+        queue->ops.ready(queue->ops.context, destination);
     }
-    entry->place = QUEUE_READY;
-    entry->next = destination->ready_first;
-    destination->ready_first = index;
-    if (destination->ready_last == SLOTS_NONE) {
-        destination->ready_last = index;
-    }
-    destination->ready++;
-    queue->ops.ready(queue->ops.context, destination);
 }
 
 /* --- walks --------------------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 /* A recipient, as it comes from its owner. */
 struct schedule_item {
     uint32_t slot;
+    uint32_t id_low;
     uint32_t arrival_s;
     uint32_t next_attempt_s; /* 0: now */
     uint16_t recipient;

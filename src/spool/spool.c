@@ -418,7 +418,7 @@ static struct bytes spool_span(struct segment *segment, uint32_t offset, uint64_
 enum err spool_lend(struct spool *spool, uint32_t slot, uint64_t id, struct spool_view *ret_view)
 {
     const struct index_slot *at = index_find(&spool->index, slot, id);
-    if (at == NULL) {
+    if (at == NULL || (at->flags & INDEX_QUARANTINED) != 0) {
         return ERR_NOT_FOUND;
     }
     const struct index_side *side = index_side_of(&spool->index, at);

@@ -187,7 +187,6 @@ static struct queue *fake_queue(void)
         .jitter_percent = 10,
         .expire_ms = 4 * 86400 * UINT64_C(1000),
         .recipients_max = 1000,
-        .shards = 2,
     };
     static const struct queue_ops ops = {
         .shard_of = fake_shard_of,

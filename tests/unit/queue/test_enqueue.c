@@ -193,7 +193,7 @@ static void test_borrow_answer_and_return(void **state)
     struct queue *queue = fake_queue();
     static char nothing;
     queue_add_spool(queue, FAKE_SPOOL, (struct spool *)(void *)&nothing);
-    struct queue_entry entry = {.slot = 3, .spool = FAKE_SPOOL};
+    struct queue_entry entry = {.slot = 3, .id_low = (uint32_t)fake.slot_id + 3, .spool = FAKE_SPOOL};
     lend_borrow(queue, &entry, 11, 13);
     assert_int_equal(fake.mails[0].kind, MAIL_BORROW);
     fake_deliver(0);
@@ -217,6 +217,29 @@ static void test_borrow_answer_and_return(void **state)
     fake_end(queue);
 }
 
+/* A message that left the queue must not be mistaken for the one that has its slot now. */
+static void test_a_slot_with_another_message_is_not_lent(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    static char nothing;
+    queue_add_spool(queue, FAKE_SPOOL, (struct spool *)(void *)&nothing);
+    struct queue_entry entry = {.slot = 3, .id_low = (uint32_t)fake.slot_id + 2, .spool = FAKE_SPOOL};
+    lend_borrow(queue, &entry, 11, 13);
+    fake_deliver(0);
+    fake_deliver(1);
+    assert_int_equal(fake_answer.err, ERR_NOT_FOUND);
+    /* One that lacks a piece leaves the queue. */
+    entry.id_low++;
+    fake.lend_err = ERR_CORRUPT;
+    lend_borrow(queue, &entry, 11, 13);
+    fake_deliver(fake.mail_count - 1);
+    fake_deliver(fake.mail_count - 1);
+    assert_int_equal(fake_answer.err, ERR_CORRUPT);
+    assert_int_equal(fake.quarantined, 1);
+    fake_end(queue);
+}
+
 static void test_a_report_is_cut_and_split(void **state)
 {
     (void)state;
@@ -236,12 +259,14 @@ static void test_a_report_is_cut_and_split(void **state)
         .text = bytes_of(text, sizeof text),
         .host = bytes_of(text, sizeof text),
     };
-    lend_report(queue, FAKE_SPOOL, 8, &result, recipients, count);
+    struct queue_entry of = {.slot = 8, .id_low = 99, .spool = FAKE_SPOOL};
+    lend_report(queue, &of, &result, recipients, count);
     assert_int_equal(fake.mail_count, 3);
     unsigned next = 0;
     for (unsigned i = 0; i < 3; i++) {
         const struct lend_outcome *outcome = fake.mails[i].payload;
         assert_int_equal(outcome->slot, 8);
+        assert_int_equal(outcome->id_low, 99);
         assert_int_equal(outcome->verdict, LEND_ATTEMPTED);
         assert_int_equal(outcome->reply_code, 451);
         assert_int_equal(outcome->text_bytes, LIMIT_CLIENT_REPLY_BYTES);
@@ -255,7 +280,7 @@ static void test_a_report_is_cut_and_split(void **state)
         }
     }
     assert_int_equal(next, count);
-    lend_report(queue, FAKE_SPOOL, 8, &(struct lend_result){.status = SPOOL_FORMAT_DELIVERED}, recipients, 1);
+    lend_report(queue, &of, &(struct lend_result){.status = SPOOL_FORMAT_DELIVERED}, recipients, 1);
     assert_int_equal(fake.mails[3].length, offsetof(struct lend_outcome, tail));
     fake_end(queue);
 }
@@ -269,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_forwarded_recipients_stay_where_they_come_to),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_borrow_answer_and_return),
+        cmocka_unit_test(test_a_slot_with_another_message_is_not_lent),
         cmocka_unit_test(test_a_report_is_cut_and_split),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
