@@ -36,8 +36,6 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wconversion -Wvla -Wmissing-prototyp
 OPTIMISE_release := -O2 -D_FORTIFY_SOURCE=2
 OPTIMISE_debug := -O0
 OPTIMISE_san := -O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all
-# gcc's thread sanitizer does not follow fences; here they order only the sleep flag of a mailbox, never data.
-OPTIMISE_san += $(if $(findstring gcc,$(CC)),$(if $(filter thread,$(SAN)),-Wno-tsan))
 OPTIMISE := $(OPTIMISE_$(if $(SAN),san,$(VARIANT)))
 
 PACKAGES := liburing libcares libmicrohttpd jansson libconfig libidn2 libxxhash libpcre2-8 libseccomp
@@ -172,12 +170,15 @@ install: all
 	for f in $(INSTALLED_HEADERS); do $(INSTALL) 644 $$f $(TO)/$$f || exit; done
 	for f in $(INSTALLED_DOCS); do $(INSTALL) 644 $$f $(TO)/share/doc/ringpost/$${f##*/} || exit; done
 	for f in $(wildcard deploy/*.sysctl.conf); do $(INSTALL) 644 $$f $(SYSCTL_DIR)/60-ringpost.conf || exit; done
+	$(INSTALL) 644 deploy/ringpost.sysusers.conf $(TO)/lib/sysusers.d/ringpost.conf
+	$(INSTALL) 644 deploy/ringpost.tmpfiles.conf $(TO)/lib/tmpfiles.d/ringpost.conf
 	sed 's,/usr/local/sbin/,$(PREFIX)/sbin/,' deploy/ringpost.service > $(O)/ringpost.service
 	$(INSTALL) 644 $(O)/ringpost.service $(UNIT_DIR)/ringpost.service
 	test -e $(CONF) || $(INSTALL) 644 deploy/ringpost.conf $(CONF)
 
 uninstall:
 	rm -f $(TO)/sbin/ringpost $(UNIT_DIR)/ringpost.service $(SYSCTL_DIR)/60-ringpost.conf
+	rm -f $(TO)/lib/sysusers.d/ringpost.conf $(TO)/lib/tmpfiles.d/ringpost.conf
 	rm -rf $(TO)/include/ringpost $(TO)/share/doc/ringpost
 
 .PHONY: clean help

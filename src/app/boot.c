@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +21,7 @@
 #include "app/notify.h"
 #include "app/signals.h"
 #include "core/clock.h"
+#include "core/file.h"
 #include "core/log.h"
 #include "core/stream.h"
 #include "core/tls.h"
@@ -270,8 +270,9 @@ static bool deal_spools(struct boot *boot)
 {
     const char *path = boot->settings->spool.path;
     unsigned shards = boot->mapped->inbound_shards;
-    if (mkdir(path, 0750) != 0 && errno != EEXIST) {
-        log_line(LOG_ERROR, "the spool directory cannot be made", "path=%s error=\"%s\"", path, strerror(errno));
+    int error = file_make_directories(path, 0750);
+    if (error != 0) {
+        log_line(LOG_ERROR, "the spool directory cannot be made", "path=%s error=\"%s\"", path, strerror(-error));
         return false;
     }
     DIR *directory = opendir(path);

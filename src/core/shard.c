@@ -201,7 +201,7 @@ bool shard_answers(struct shard_group *group, unsigned index, unsigned timeout_m
     CHECK(index < group->settings.shards);
     struct shard_private *private = group->shards[index].private;
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     uint64_t nanoseconds = (uint64_t)until.tv_nsec + timeout_ms % 1000 * UINT64_C(1000000);
     until.tv_sec += (time_t)(timeout_ms / 1000 + nanoseconds / 1000000000);
     until.tv_nsec = (long)(nanoseconds % 1000000000);
@@ -466,7 +466,11 @@ static int shard_init(struct shard_group *group, unsigned index)
     memset(shard->private, 0, sizeof *shard->private);
     list_init(&shard->private->calls);
     pthread_mutex_init(&shard->private->call_lock, NULL);
-    pthread_cond_init(&shard->private->pinged, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&shard->private->pinged, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     shard->private->call_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int error = shard->private->call_event < 0 ? -errno : 0;
     for (unsigned peer = 0; peer < group->settings.shards; peer++) {

@@ -1,103 +1,60 @@
 #include "core/file.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-static char directory[PATH_MAX];
-static char path[PATH_MAX + 8];
-
-static int setup(void **state)
+static void makes_what_is_missing(void **state)
 {
+    char top[] = "/tmp/test_file_XXXXXX";
+    char path[64];
+    struct stat status;
     (void)state;
-    const char *parent = getenv("TMPDIR");
-    snprintf(directory, sizeof directory, "%s/test_file.XXXXXX", parent ? parent : "/tmp");
-    if (!mkdtemp(directory)) {
-        return -1;
+    assert_non_null(mkdtemp(top));
+    snprintf(path, sizeof path, "%s/a/b/c", top);
+    assert_int_equal(file_make_directories(path, 0750), 0);
+    assert_int_equal(stat(path, &status), 0);
+    assert_true(S_ISDIR(status.st_mode));
+    assert_int_equal(status.st_mode & 027, 0);
+    assert_int_equal(file_make_directories(path, 0750), 0);
+    for (const char *part[] = {"a/b/c", "a/b", "a", "."}, **at = part; at < part + 4; at++) {
+        snprintf(path, sizeof path, "%s/%s", top, *at);
+        if (**at != '.') {
+            assert_int_equal(rmdir(path), 0);
+        }
     }
-    snprintf(path, sizeof path, "%s/file", directory);
-    return 0;
+    assert_int_equal(rmdir(top), 0);
 }
 
-static int teardown(void **state)
+static void says_what_is_in_the_way(void **state)
 {
+    char file[] = "/tmp/test_file_XXXXXX";
+    char path[64];
     (void)state;
-    unlink(path);
-    return rmdir(directory);
-}
-
-static void write_file(const char *text)
-{
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
-}
-
-static void test_reads_a_file_that_fits(void **state)
-{
-    (void)state;
-    char data[8];
-    struct buffer out = buffer_of(data, sizeof data);
-    assert_int_equal(file_read(path, &out), -ENOENT);
-    write_file("");
-    assert_int_equal(file_read(path, &out), 0);
-    assert_int_equal(out.length, 0);
-    write_file("12345678");
-    assert_int_equal(file_read(path, &out), 0);
-    assert_true(bytes_equal(buffer_bytes(&out), BYTES("12345678")));
-    out.length = 0;
-    write_file("123456789");
-    assert_int_equal(file_read(path, &out), -EFBIG);
-    assert_int_equal(out.length, 0);
-    assert_int_equal(file_read(directory, &out), -EISDIR);
-}
-
-static void test_a_lock_is_held_once(void **state)
-{
-    (void)state;
-    char data[32];
-    char expected[32];
-    struct buffer out = buffer_of(data, sizeof data);
-    int fd = -1;
-    int second = -1;
-    write_file("12345678901\n"); /* what a dead process left */
-    assert_int_equal(file_lock(path, &fd), 0);
-    snprintf(expected, sizeof expected, "%d\n", (int)getpid());
-    assert_int_equal(file_read(path, &out), 0);
-    assert_true(bytes_equal(buffer_bytes(&out), bytes_of_string(expected)));
-    assert_int_equal(file_lock(path, &second), -EWOULDBLOCK);
-    assert_int_equal(second, -1);
+    int fd = mkstemp(file);
+    assert_true(fd >= 0);
+    snprintf(path, sizeof path, "%s/a", file);
+    assert_int_equal(file_make_directories(path, 0750), -ENOTDIR);
+    assert_int_equal(file_make_directories(file, 0750), -ENOTDIR);
     close(fd);
-    assert_int_equal(file_lock(path, &second), 0);
-    close(second);
-}
-
-static void test_syncs_directories_only(void **state)
-{
-    (void)state;
-    assert_int_equal(file_sync_directory(directory), 0);
-    write_file("");
-    assert_int_equal(file_sync_directory(path), -ENOTDIR);
+    unlink(file);
+    assert_int_equal(file_make_directories("", 0750), -ENOENT);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_reads_a_file_that_fits, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_lock_is_held_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_syncs_directories_only, setup, teardown),
+        cmocka_unit_test(makes_what_is_missing),
+        cmocka_unit_test(says_what_is_in_the_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
