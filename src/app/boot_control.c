@@ -7,8 +7,8 @@
  *     then        every delivery shard goes through its entries
  *     to show     the owners fill in the texts of the entries found
  *
- * Between two calls messages come and go; one that took the slot of another meanwhile may be meant in its place. That
- * takes an end of the one and an acceptance of the other within milliseconds of the request.
+ * Between two calls messages come and go. An entry carries the low half of its message's id, so what is shown, or meant
+ * by its id, is never another message in the same slot.
  */
 #include "app/boot_control.h"
 
@@ -119,7 +119,7 @@ static void show(struct spool *spool, const struct queue_entry *entry, struct co
 {
     struct spool_view view;
     uint64_t id = spool_slot_id(spool, entry->slot);
-    if (id == 0 || spool_lend(spool, entry->slot, id, &view) != ERR_OK) {
+    if ((uint32_t)id != entry->id_low || spool_lend(spool, entry->slot, id, &view) != ERR_OK) {
         return;
     }
     struct envelope_item item = {.value = bytes_of("", 0)};

@@ -105,10 +105,14 @@ void boot_match_delete(struct boot_match *match)
     free(match);
 }
 
-static bool is_meant(void *context, unsigned spool, uint32_t slot)
+static bool is_meant(void *context, const struct queue_entry *entry)
 {
     const struct boot_match *match = context;
-    return slot < match->spools[spool].slots && (match->spools[spool].bits[slot / 64] >> (slot % 64) & 1) != 0;
+    if (match->id != 0 && entry->id_low != (uint32_t)match->id) {
+        return false;
+    }
+    return entry->slot < match->spools[entry->spool].slots &&
+           (match->spools[entry->spool].bits[entry->slot / 64] >> (entry->slot % 64) & 1) != 0;
 }
 
 struct manage_match boot_match_entries(const struct boot_match *match)

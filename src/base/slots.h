@@ -31,7 +31,8 @@ bool slots_init(struct slots *slots, size_t size, uint32_t max, bool generations
 /* Frees the chunks, with whatever lives in them. */
 void slots_free(struct slots *slots);
 
-/* An object, aligned to 16, 8 or 4 as its size is, contents undefined. NULL, with *ret_index untouched, at `max` or without memory. */
+/* An object, aligned to 16, 8 or 4 as its size is, contents undefined. NULL, with *ret_index untouched, at `max` or
+ * without memory. */
 void *slots_take(struct slots *slots, uint32_t *ret_index);
 void slots_give(struct slots *slots, uint32_t index);
 

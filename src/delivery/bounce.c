@@ -1,10 +1,10 @@
 /* What becomes of an outcome at the shard that owns the message.
  *
- *     delivered, deferred, held...   one OUTCOME record
- *     failed, expired                the notification to the sender as an ordinary message, and right behind it, in the
- * same spool, the OUTCOME record that depends on it
+ * Delivered, deferred, held and the like is one OUTCOME record. Failed or expired is two records: the notification to
+ * the sender, which is an ordinary message, and right behind it, in the same spool, the OUTCOME that depends on it.
  *
  * So a power cut between the two loses the outcome, never the notification: the recipient is tried once more.
+ *
  * When the spool cannot write, the outcome is kept here, later ones behind it, and tried again each second, for as long
  * as it takes: the recipient's entry is gone from the queue, and this is all that knows what happened.
  *

@@ -1,13 +1,13 @@
 /* Delivery of one shard: destinations get a route, a route leads to a site, a site has connections, and a connection
  * carries attempts.
  *
- *     destination (queue)   one recipient domain with what is queued for it
- *     lane                  delivery's state for a destination: its route, its DNS lookup, its site
- *     site                  where mail goes: the set of MX hosts, or a configured host:port. Many lanes may share it.
- * Limits and failures belong to it connection            one TCP connection to a host of a site (client_session.c)
- *     attempt               one message to some of its recipients on one connection
+ *     destination   one recipient domain with what is queued for it (queue/queue.h)
+ *     lane          delivery's state for a destination: its route, its DNS lookup, its site
+ *     site          where mail goes: the set of MX hosts, or a configured host:port; shared by lanes
+ *     connection    one TCP connection to a host of a site (client_session.c)
+ *     attempt       one message to some of its recipients on one connection
  *
- * A lane and its site live on one shard, so no limit needs a lock.
+ * Limits and failures belong to the site. A lane and its site live on one shard, so no limit needs a lock.
  */
 #ifndef DELIVERY_DELIVERY_H
 #define DELIVERY_DELIVERY_H

@@ -4,7 +4,7 @@
  *      lend_borrow      --- MAIL_BORROW --->   spool_lend: the segments stay as they are
  *      ops.lent         <--- MAIL_LENT -----
  *      ... sends it from the map ...
- *      lend_outcome     --- MAIL_OUTCOME --->  ops.outcome: journal, bounce
+ *      lend_report      --- MAIL_OUTCOME --->  ops.outcome: journal, bounce
  *      lend_return      --- MAIL_RETURN ---->  spool_return
  *
  * Order between two shards is kept, so an outcome is appended before its message can move. The same mails are used when

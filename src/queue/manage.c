@@ -59,7 +59,7 @@ static bool matches(const struct queue *queue, const struct manage_match *match,
         !bytes_equal_nocase(match->domain, destination_domain(schedule_destination(queue, entry)))) {
         return false;
     }
-    return match->message == NULL || match->message(match->context, entry->spool, entry->slot);
+    return match->message == NULL || match->message(match->context, entry);
 }
 
 uint32_t manage_entries(const struct queue *queue, const struct manage_match *match, uint32_t limit,

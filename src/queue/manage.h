@@ -25,7 +25,7 @@ void manage_destinations(const struct queue *queue, void (*each)(void *context, 
 struct manage_match {
     struct bytes domain; /* empty: any */
     /* Is this message meant? NULL: any. */
-    bool (*message)(void *context, unsigned spool, uint32_t slot);
+    bool (*message)(void *context, const struct queue_entry *entry);
     void *context;
 };
 
