@@ -121,7 +121,11 @@ void delivery_stop(struct delivery *delivery, uint64_t deadline_ms, void (*stopp
     for (struct list *node = delivery->sessions.next; node != &delivery->sessions;) {
         struct client_session *session = LIST_OWNER(node, struct client_session, all);
         node = node->next;
-        client_session_quit(session);
+        if (session->ready) {
+            client_session_quit(session);
+        } else {
+            client_session_abort(session); /* nothing is on it yet */
+        }
     }
     delivery_progress(delivery);
 }
