@@ -1,6 +1,7 @@
 """What the demonstration and the benchmark share: a directory on a real disk, processes that never outlive us, the server
 under test with its counters, smtp-source and smtp-sink."""
 import http.client
+import json
 import os
 import re
 import shutil
@@ -87,15 +88,23 @@ def listening(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def cpu_of(pid):
+    """Seconds of user and system time of all threads so far, the kernel's io-wq workers included."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / HERTZ
+
+
 class SmtpSink:
     """smtp-sink. With `count` it says what it took; counting costs it a write per message."""
+
+    WORDS = ["smtp-sink", *(["-u", "nobody"] if os.geteuid() == 0 else [])]
 
     def __init__(self, lab, count=False, port=None):
         self.port = port or free_port()
         self.output = lab.path(f"sink-{self.port}")
-        words = ["smtp-sink", *(["-c"] if count else []), *(["-u", "nobody"] if os.geteuid() == 0 else [])]
-        self.words = [*words, f"127.0.0.1:{self.port}", "1000"]
-        self.process = lab.spawn(self.words, self.output)
+        words = [*self.WORDS, *(["-c"] if count else []), f"127.0.0.1:{self.port}", "1000"]
+        self.process = lab.spawn(words, self.output)
         wait_until(lambda: listening(self.port) or self.process.poll() is not None, 5, "smtp-sink")
         if self.process.poll() is not None:
             raise Failed(f"smtp-sink did not start: {tail(self.output)}")
@@ -183,6 +192,20 @@ class Server:
         finally:
             connection.close()
 
+    def control(self, action, selection):
+        """`ringpost queue ACTION` by the control socket."""
+        wire = http.client.HTTPConnection("localhost")
+        wire.sock = socket.socket(socket.AF_UNIX)
+        wire.sock.settimeout(60)
+        wire.sock.connect(f"{self.directory}/control.sock")
+        wire.request("POST", f"/queue/{action}", json.dumps(selection), {"Content-Type": "application/json"})
+        answer = wire.getresponse()
+        text = answer.read().decode()
+        wire.close()
+        if answer.status != 200:
+            raise Failed(f"{action}: {answer.status} {text}")
+        return json.loads(text)
+
     def ready(self):
         if self.process.poll() is not None:
             raise Failed(f"the server ended with {self.process.returncode}:\n{tail(self.log)}")
@@ -202,10 +225,7 @@ class Server:
         wait_until(lambda: self.metrics()["recipients_delivered"] >= count, seconds, f"{count} deliveries", every=0.1)
 
     def cpu(self):
-        """Seconds of user and system time of all threads, the kernel's io-wq workers included, so far."""
-        with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / HERTZ
+        return cpu_of(self.process.pid)
 
     def resident(self):
         """Bytes of anonymous memory: heap, stacks, buffers. Mapped files are the page cache's."""
