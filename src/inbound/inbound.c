@@ -12,7 +12,8 @@
 #include "inbound/reception.h"
 #include "inbound/server_session.h"
 
-#define SPARE_REPLIES 256
+#define SPARE_REPLIES 64
+#define SPARE_SMALL_REPLIES 1024
 
 /* --- beginning --- */
 
@@ -56,6 +57,7 @@ static struct inbound *new_object(struct shard *shard, struct admission *admissi
     inbound->listeners = listeners;
     inbound->receive_buffers = settings->receive_buffers;
     body_pool_init(&inbound->bodies, settings->body_memory_bytes_max, &shard->metrics->body_memory_bytes);
+    block_pool_init(&inbound->small_replies, INBOUND_REPLY_SMALL_BYTES, SPARE_SMALL_REPLIES);
     block_pool_init(&inbound->replies, INBOUND_REPLY_BLOCK_BYTES, SPARE_REPLIES);
     block_pool_init(&inbound->receptions, reception_bytes(), RECEPTION_SPARE);
     wheel_timer_init(&inbound->stop_timer, stop_timer_fired);
@@ -73,6 +75,7 @@ static void free_object(struct inbound *inbound)
         profile_give(listener->profile);
     }
     body_pool_free(&inbound->bodies);
+    block_pool_free(&inbound->small_replies);
     block_pool_free(&inbound->replies);
     block_pool_free(&inbound->receptions);
     free(inbound->listeners);

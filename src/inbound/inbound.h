@@ -20,6 +20,7 @@
 #include "inbound/body.h"
 
 #define INBOUND_REPLY_BLOCK_BYTES 4096
+#define INBOUND_REPLY_SMALL_BYTES 256   /* replies that fit do not hold a whole block while they are sent */
 #define INBOUND_OUTPUT_BLOCKED_MS 60000 /* a client that does not read its replies for so long is cut off */
 #define INBOUND_OUTPUT_GRACE_MS 1000    /* and sooner than that when receive buffers are short */
 #define INBOUND_LINGER_MS 2000          /* after our last reply we wait so long for the client to close */
@@ -69,7 +70,8 @@ struct inbound {
     struct listener *listeners;
     unsigned listeners_count;
     struct body_pool bodies;
-    struct block_pool replies; /* INBOUND_REPLY_BLOCK_BYTES each */
+    struct block_pool small_replies; /* INBOUND_REPLY_SMALL_BYTES each */
+    struct block_pool replies;       /* INBOUND_REPLY_BLOCK_BYTES each */
     struct block_pool receptions;
     struct list sessions;
     unsigned session_count;

@@ -13,7 +13,8 @@
  * body, and while the client does not read its replies. Nothing is queued on a client's behalf but one reply block.
  *
  * Replies of one wake leave in one send. The block is a window: [0, sent) is with the kernel or done, [sent,
- * length) is to follow when that send has ended. It is empty, and given back, whenever everything was sent.
+ * length) is to follow when that send has ended. It is empty, and given back, whenever everything was sent. Small
+ * replies, almost all, are copied out to be sent, so that a thousand sessions that answer at once share one block.
  *
  * One timer per session, armed for the nearest deadline and otherwise left alone: when it fires too early, because
  * the session went on in the meantime, it is armed again. A busy session so touches the wheel a few times an hour.
@@ -45,6 +46,7 @@ struct server_session {
     const struct reply *farewell; /* a 421 to be said as soon as there is room for it */
     struct buffer out;
     size_t sent; /* of out */
+    void *small; /* what is being sent was copied to here; NULL: it was not */
     uint64_t began_ms;
     uint64_t command_ms; /* when the last command was answered */
     uint64_t message_ms; /* when 354 was said */
@@ -107,6 +109,14 @@ static void give_output(struct server_session *session)
     }
 }
 
+static void give_small(struct server_session *session)
+{
+    if (session->small != NULL) {
+        block_pool_give(&session->inbound->small_replies, session->small);
+        session->small = NULL;
+    }
+}
+
 static void give_line(struct server_session *session)
 {
     free(session->machine.line);
@@ -118,6 +128,7 @@ static void closed(struct stream *stream)
     struct server_session *session = CONTAINER_OF(stream, struct server_session, stream);
     struct inbound *inbound = session->inbound;
     give_output(session);
+    give_small(session);
     give_line(session);
     list_remove(&session->node);
     inbound->session_count--;
@@ -178,6 +189,21 @@ static void send_piece(struct server_session *session, struct bytes piece)
     stream_send(&session->stream, &iovec, 1);
 }
 
+/* Moves all of the block out of it, when that is little. */
+static bool copy_small(struct server_session *session)
+{
+    struct buffer *out = &session->out;
+    if (session->sent != 0 || out->length > INBOUND_REPLY_SMALL_BYTES) {
+        return false;
+    }
+    session->small = block_pool_take(&session->inbound->small_replies);
+    if (session->small != NULL) {
+        memcpy(session->small, out->data, out->length);
+        out->length = 0;
+    }
+    return session->small != NULL;
+}
+
 static void flush(struct server_session *session)
 {
     struct buffer *out = &session->out;
@@ -185,8 +211,12 @@ static void flush(struct server_session *session)
         return;
     }
     struct bytes piece = bytes_of(out->data + session->sent, out->length - session->sent);
-    session->sent = out->length;
     count_replies(session, piece);
+    if (copy_small(session)) {
+        piece.data = session->small;
+    } else {
+        session->sent = out->length;
+    }
     send_piece(session, piece);
 }
 
@@ -197,6 +227,7 @@ static void take_sent(struct server_session *session)
         return;
     }
     list_remove(&session->unsent);
+    give_small(session);
     if (session->sent == session->out.length) {
         session->sent = session->out.length = 0;
     }

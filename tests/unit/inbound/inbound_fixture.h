@@ -381,7 +381,7 @@ static void take_snapshot(struct shard *shard, void *context)
         .extents_written = shard->spool->extents_written,
         .extents_abandoned = shard->spool->extents_abandoned,
         .extents_in_flight_most = shard->spool->extents_in_flight_most,
-        .replies_taken = inbound->replies.taken,
+        .replies_taken = inbound->replies.taken + inbound->small_replies.taken,
         .buffers_free = ring_buffers_free(shard->ring),
         .body_memory = inbound->bodies.bytes,
         .body_memory_most = shard->spool->body_memory_most,
