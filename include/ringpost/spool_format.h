@@ -62,7 +62,7 @@ struct spool_format_record {
     uint64_t epoch;
     uint64_t payload_hash; /* XXH3-64 */
     uint64_t message;      /* id of the message that it is or belongs to; 0: none */
-    uint32_t unsure; /* records before this one that were not known to be durable when its batch was written */
+    uint32_t unsure;       /* records before this one that were not known to be durable when its batch was written */
     uint32_t reserved[2];
     uint32_t crc; /* CRC-32C of the 60 bytes before */
 };

@@ -26,7 +26,7 @@
 #include "spool/spool_private.h"
 
 #define RECOVERY_ID_GAP (UINT64_C(1) << 20) /* ids that were given out but did not reach the disk */
-#define RECOVERY_ID_TIME_SHIFT 24           /* ids begin at the second of the start, so that a lost spool repeats none */
+#define RECOVERY_ID_TIME_SHIFT 24 /* ids begin at the second of the start, so that a lost spool repeats none */
 
 struct recovery {
     struct spool *spool;
@@ -44,9 +44,10 @@ struct recovery {
 
 /* --- ids -------------------------------------------------------------------------------------------------------- */
 
+/* Ids are counted up, so neighbours in the log are neighbours in the table. */
 static uint32_t recovery_hash(uint64_t id, uint32_t capacity)
 {
-    return (uint32_t)((id * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & (capacity - 1);
+    return (uint32_t)id & (capacity - 1);
 }
 
 static uint64_t recovery_id(const struct recovery *recovery, uint32_t slot)

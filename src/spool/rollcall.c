@@ -179,11 +179,12 @@ static uint64_t rollcall_window_end(const struct rollcall *rollcall, const struc
 
 /* Bytes of the segment in the window; NULL when they cannot be read. */
 static const char *rollcall_read(struct rollcall *rollcall, const struct segment *segment, uint64_t offset,
-                                 uint64_t length, uint64_t window_end)
+                                 uint64_t length, const struct rollcall_place *place, const struct rollcall_place *last)
 {
     if (offset >= rollcall->window_offset && offset + length <= rollcall->window_offset + rollcall->window_length) {
         return rollcall->window + (offset - rollcall->window_offset);
     }
+    uint64_t window_end = rollcall_window_end(rollcall, place, last);
     uint64_t want = window_end > offset + length ? window_end - offset : length;
     rollcall->window_length = 0;
     if (want > ROLLCALL_WINDOW_BYTES) {
@@ -213,7 +214,7 @@ static enum err rollcall_message(struct rollcall *rollcall, const struct segment
     uint64_t needed = 0;
     enum err err;
     do {
-        const char *data = rollcall_read(rollcall, segment, offset, want, rollcall_window_end(rollcall, place, last));
+        const char *data = rollcall_read(rollcall, segment, offset, want, place, last);
         struct spool_format_record record;
         if (data == NULL) {
             return ERR_IO;

@@ -1,8 +1,8 @@
 /* How the end of a log is told from damage inside it.
  *
  * What was written last to the segment that was open may be torn: some of its sectors reached the disk, others did not.
- * Nothing of what follows the first such hole was acknowledged as durable, so reading stops there. But a record that was
- * durable long ago may not verify either, because the medium failed; stopping there would lose all that follows. So
+ * Nothing of what follows the first such hole was acknowledged as durable, so reading stops there. But a record that
+ * was durable long ago may not verify either, because the medium failed; stopping there would lose all that follows. So
  * every record says how many records before it were not known to be durable when it was written (`unsure`). When some
  * later record vouches for the missing one, this is damage: skip it, count it, go on. Otherwise it is the end.
  *

@@ -206,9 +206,9 @@ enum err spool_open(struct shard *shard, const struct spool_settings *settings, 
     }
     shard_add_hook(shard, &spool->hook, spool_turn);
     spool->hooked = true;
-    /* Intake needs one spare above the reserve; the rest comes while it works. */
+    /* Appends that find no segment wait for one; only a disk on which none can be made is to be known now. */
     spool_turn(&spool->hook);
-    while (spool->segments.spares <= SPOOL_RESERVE && !spool->supply.failed) {
+    while (spool->segments.spares == 0 && !spool->supply.failed) {
         spool_wait(spool);
     }
     *ret_spool = spool;

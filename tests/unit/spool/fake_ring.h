@@ -404,7 +404,7 @@ static void fake_crash_file(struct ring *ring, const char *from, int to, const s
 }
 
 /* What the disk of `from` holds after a power cut now, into the directory `to`. */
-static void fake_crash(struct ring *ring, const char *from, const char *to)
+static inline void fake_crash(struct ring *ring, const char *from, const char *to)
 {
     struct fake_name names[FAKE_FILES];
     unsigned count = ring->name_count;
@@ -423,7 +423,7 @@ static void fake_crash(struct ring *ring, const char *from, const char *to)
 }
 
 /* Everything in the directory is durable: how a run begins. */
-static void fake_adopt(struct ring *ring, const char *path)
+static inline void fake_adopt(struct ring *ring, const char *path)
 {
     DIR *directory = opendir(path);
     struct dirent *entry;

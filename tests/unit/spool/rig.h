@@ -24,14 +24,14 @@ struct rig {
     unsigned recovered;
 };
 
-static void rig_remove(const char *path)
+static inline void rig_remove(const char *path)
 {
     char command[192];
     snprintf(command, sizeof command, "rm -rf '%s'", path);
     CHECK(system(command) == 0);
 }
 
-static void rig_shard(struct rig *rig)
+static inline void rig_shard(struct rig *rig)
 {
     rig->ring = calloc(1, sizeof *rig->ring);
     rng_seed(&rig->ring->rng, 1);
@@ -41,7 +41,7 @@ static void rig_shard(struct rig *rig)
     list_init(&rig->shard.hooks);
 }
 
-static void rig_init(struct rig *rig)
+static inline void rig_init(struct rig *rig)
 {
     *rig = (struct rig){.settings = {.number = 3, .segment_bytes = 256 << 10, .batch_bytes = 64 << 10}};
     snprintf(rig->root, sizeof rig->root, "/tmp/spool-test-XXXXXX");
@@ -50,13 +50,7 @@ static void rig_init(struct rig *rig)
     rig_shard(rig);
 }
 
-static enum err rig_open(struct rig *rig)
-{
-    rig->recovered = 0;
-    return spool_open(&rig->shard, &rig->settings, &rig->spool, rig->reason, sizeof rig->reason);
-}
-
-static void rig_turn(struct rig *rig)
+static inline void rig_turn(struct rig *rig)
 {
     rig->shard.now_ms += 10;
     rig->shard.wall_ms += 10;
@@ -70,15 +64,29 @@ static void rig_turn(struct rig *rig)
     }
 }
 
-static void rig_turns(struct rig *rig, unsigned count)
+static inline void rig_turns(struct rig *rig, unsigned count)
 {
     while (count-- > 0) {
         rig_turn(rig);
     }
 }
 
+static inline enum err rig_open(struct rig *rig)
+{
+    rig->recovered = 0;
+    return spool_open(&rig->shard, &rig->settings, &rig->spool, rig->reason, sizeof rig->reason);
+}
+
+/* With spares enough for an append to be committed at once. */
+static inline enum err rig_start(struct rig *rig)
+{
+    enum err err = rig_open(rig);
+    rig_turns(rig, err == ERR_OK ? 60 : 0);
+    return err;
+}
+
 /* Forgets the running spool as a killed process would; what it allocated is lost. */
-static void rig_kill(struct rig *rig)
+static inline void rig_kill(struct rig *rig)
 {
     char lock[192];
     snprintf(lock, sizeof lock, "%s/%u/lock", rig->root, rig->settings.number);
@@ -87,7 +95,7 @@ static void rig_kill(struct rig *rig)
     rig->spool = NULL;
 }
 
-static void rig_free(struct rig *rig)
+static inline void rig_free(struct rig *rig)
 {
     if (rig->spool != NULL) {
         spool_close(rig->spool);
@@ -111,7 +119,7 @@ struct letter {
     size_t body_length;
 };
 
-static void letter_done(struct spool_append *append, enum err err)
+static inline void letter_done(struct spool_append *append, enum err err)
 {
     struct letter *letter = CONTAINER_OF(append, struct letter, append);
     letter->result = err;
@@ -119,12 +127,12 @@ static void letter_done(struct spool_append *append, enum err err)
 }
 
 /* The byte at a place of a message's body. */
-static char letter_byte(uint64_t id, size_t at)
+static inline char letter_byte(uint64_t id, size_t at)
 {
     return (char)('a' + (id * 7 + at / 3 + at % 11) % 26);
 }
 
-static void letter_write(struct letter *letter, uint64_t id, uint16_t recipients, size_t body_length)
+static inline void letter_write(struct letter *letter, uint64_t id, uint16_t recipients, size_t body_length)
 {
     *letter = (struct letter){.append.done = letter_done, .id = id, .recipients = recipients};
     struct buffer envelope = buffer_of(letter->envelope, sizeof letter->envelope);
@@ -143,7 +151,7 @@ static void letter_write(struct letter *letter, uint64_t id, uint16_t recipients
     }
 }
 
-static void letter_append(struct rig *rig, struct letter *letter, uint32_t flags, bool reserve)
+static inline void letter_append(struct rig *rig, struct letter *letter, uint32_t flags, bool reserve)
 {
     struct iovec body[2] = {{letter->body, letter->body_length / 2},
                             {letter->body + letter->body_length / 2, letter->body_length - letter->body_length / 2}};
@@ -161,14 +169,14 @@ static void letter_append(struct rig *rig, struct letter *letter, uint32_t flags
                          });
 }
 
-static void letter_send(struct rig *rig, struct letter *letter, uint16_t recipients, size_t body_length)
+static inline void letter_send(struct rig *rig, struct letter *letter, uint16_t recipients, size_t body_length)
 {
     letter_write(letter, spool_new_id(rig->spool), recipients, body_length);
     letter_append(rig, letter, 0, false);
 }
 
 /* Lends the message and compares every byte. */
-static bool letter_check(struct rig *rig, uint32_t slot, uint64_t id, size_t body_length)
+static inline bool letter_check(struct rig *rig, uint32_t slot, uint64_t id, size_t body_length)
 {
     struct spool_view view;
     if (spool_lend(rig->spool, slot, id, &view) != ERR_OK) {
@@ -199,15 +207,15 @@ struct verdict {
     char room[SPOOL_OUTCOME_BYTES(4)];
 };
 
-static void verdict_done(struct spool_append *append, enum err err)
+static inline void verdict_done(struct spool_append *append, enum err err)
 {
     struct verdict *verdict = CONTAINER_OF(append, struct verdict, append);
     verdict->result = err;
     verdict->finished = true;
 }
 
-static void verdict_give(struct rig *rig, struct verdict *verdict, uint32_t slot, uint64_t id, uint16_t recipient,
-                         enum spool_format_status status, uint16_t attempts, bool follows)
+static inline void verdict_give(struct rig *rig, struct verdict *verdict, uint32_t slot, uint64_t id,
+                                uint16_t recipient, enum spool_format_status status, uint16_t attempts, bool follows)
 {
     *verdict = (struct verdict){.append.done = verdict_done};
     struct buffer room = buffer_of(verdict->room, sizeof verdict->room);

@@ -1,5 +1,5 @@
-/* Power cuts at any operation: seeded lives of a spool, each life ended by a cut (or a kill, or a clean stop) and followed
- * by the next on what the disk then holds. After every start the spool is compared with what was promised:
+/* Power cuts at any operation: seeded lives of a spool, each life ended by a cut (or a kill, or a clean stop) and
+ * followed by the next on what the disk then holds. After every start the spool is compared with what was promised:
  *
  *   a message that was acknowledged is there, once, with its content, unless all its recipients were finished
  *   a recipient whose final outcome was acknowledged is not pending; one that has none is
@@ -49,13 +49,13 @@ static bool faults;
 static bool space;
 static char base[64];
 
-#define EXPECT(condition)                                                                                              \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "seed %llu line %d: %s\n", (unsigned long long)seed, __LINE__, #condition);                \
-            fflush(stderr);                                                                                            \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
+#define EXPECT(condition)                                                                               \
+    do {                                                                                                \
+        if (!(condition)) {                                                                             \
+            fprintf(stderr, "seed %llu line %d: %s\n", (unsigned long long)seed, __LINE__, #condition); \
+            fflush(stderr);                                                                             \
+            _exit(1);                                                                                   \
+        }                                                                                               \
     } while (0)
 
 static struct truth *truth_of(uint64_t id)
@@ -183,7 +183,8 @@ static void extent_done(struct spool_append *append, enum err err)
 static void act_large(void)
 {
     unsigned extents = 1 + (unsigned)rng_below(&dice, 7);
-    struct truth *truth = new_message(1 + (uint16_t)rng_below(&dice, RECIPIENTS), extents * 3000 + rng_below(&dice, 500));
+    struct truth *truth = new_message(1 + (uint16_t)rng_below(&dice, RECIPIENTS),
+                                      extents * 3000 + rng_below(&dice, 500));
     if (truth == NULL) {
         return;
     }
@@ -405,7 +406,7 @@ static bool run(uint64_t which)
         seed = which;
         rng_seed(&dice, seed);
         if (getenv("POWERCUT_SEED") == NULL) {
-            CHECK(freopen("/dev/null", "w", stderr) != NULL || true);
+            CHECK(freopen("/dev/null", "w", stderr) != NULL);
         }
         for (unsigned life = 0; life < LIVES; life++) {
             live(life);
