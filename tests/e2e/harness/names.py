@@ -49,13 +49,13 @@ class NameServer:
         while True:
             try:
                 packet, peer = self.socket.recvfrom(4096)
-                answer = self._answer(packet)
+                answer = self.answer(packet)
                 if answer:
                     self.socket.sendto(answer, peer)
             except OSError:
                 return
 
-    def _answer(self, packet):
+    def answer(self, packet):
         identity, flags = struct.unpack("!HH", packet[:4])
         labels, at = [], 12
         while packet[at]:
