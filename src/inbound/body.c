@@ -3,8 +3,8 @@
 #include "base/check.h"
 #include "core/metric.h"
 
-static_assert(sizeof(struct body_chunk) == BODY_CHUNK_BYTES, "the pool counts what it takes");
-static_assert(BODY_EXTENT_CHUNKS * BODY_CHUNK_DATA <= LIMIT_EXTENT_BYTES, "the spool takes no larger extent");
+static_assert(sizeof(struct body_chunk) == BODY_HEAD_BYTES, "the pool counts what it takes");
+static_assert(BODY_EXTENT_CHUNKS * BODY_CHUNK_BYTES <= LIMIT_EXTENT_BYTES, "the spool takes no larger extent");
 
 static void count(struct body_pool *pool, uint64_t bytes)
 {
@@ -15,12 +15,14 @@ static void count(struct body_pool *pool, uint64_t bytes)
 void body_pool_init(struct body_pool *pool, uint64_t bytes_max, _Atomic uint64_t *gauge)
 {
     *pool = (struct body_pool){.bytes_max = bytes_max, .gauge = gauge};
+    block_pool_init(&pool->firsts, BODY_FIRST_BYTES, BODY_SPARE_CHUNKS);
     block_pool_init(&pool->chunks, BODY_CHUNK_BYTES, BODY_SPARE_CHUNKS);
 }
 
 void body_pool_free(struct body_pool *pool)
 {
     CHECK(pool->bytes == 0);
+    block_pool_free(&pool->firsts);
     block_pool_free(&pool->chunks);
 }
 
@@ -41,16 +43,18 @@ void body_pool_return(struct body_pool *pool, uint64_t bytes)
 
 static bool add_chunk(struct body *body, struct body_pool *pool)
 {
-    if (!body_pool_reserve(pool, BODY_CHUNK_BYTES)) {
+    struct block_pool *blocks = body->chunks == 0 ? &pool->firsts : &pool->chunks;
+    if (!body_pool_reserve(pool, blocks->block_bytes)) {
         return false;
     }
-    struct body_chunk *chunk = block_pool_take(&pool->chunks);
+    struct body_chunk *chunk = block_pool_take(blocks);
     if (chunk == NULL) {
-        body_pool_return(pool, BODY_CHUNK_BYTES);
+        body_pool_return(pool, blocks->block_bytes);
         return false;
     }
     chunk->next = NULL;
     chunk->length = 0;
+    chunk->capacity = (uint32_t)blocks->block_bytes - BODY_HEAD_BYTES;
     if (body->last == NULL) {
         body->first = chunk;
     } else {
@@ -61,14 +65,21 @@ static bool add_chunk(struct body *body, struct body_pool *pool)
     return true;
 }
 
+static void give_chunk(struct body_pool *pool, struct body_chunk *chunk)
+{
+    struct block_pool *blocks = chunk->capacity == BODY_FIRST_BYTES - BODY_HEAD_BYTES ? &pool->firsts : &pool->chunks;
+    body_pool_return(pool, blocks->block_bytes);
+    block_pool_give(blocks, chunk);
+}
+
 bool body_append(struct body *body, struct body_pool *pool, struct bytes piece)
 {
     while (piece.length != 0) {
-        if ((body->last == NULL || body->last->length == BODY_CHUNK_DATA) && !add_chunk(body, pool)) {
+        if ((body->last == NULL || body->last->length == body->last->capacity) && !add_chunk(body, pool)) {
             return false;
         }
         struct body_chunk *chunk = body->last;
-        size_t room = BODY_CHUNK_DATA - chunk->length;
+        size_t room = chunk->capacity - chunk->length;
         size_t length = piece.length < room ? piece.length : room;
         memcpy(chunk->data + chunk->length, piece.data, length);
         chunk->length += (uint32_t)length;
@@ -105,11 +116,10 @@ unsigned body_gather(const struct body *body, struct iovec *ret_pieces, unsigned
 
 void body_free(struct body *body, struct body_pool *pool)
 {
-    body_pool_return(pool, (uint64_t)body->chunks * BODY_CHUNK_BYTES);
     while (body->first != NULL) {
         struct body_chunk *chunk = body->first;
         body->first = chunk->next;
-        block_pool_give(&pool->chunks, chunk);
+        give_chunk(pool, chunk);
     }
     *body = (struct body){0};
 }

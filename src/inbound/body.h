@@ -1,5 +1,8 @@
 /* The memory that messages are received into: chunks from one pool per shard, whose size is bounded. A body owns a
- * chain of chunks; bytes are copied into it once, from the receive buffer, and written from it. */
+ * chain of chunks; bytes are copied into it once, from the receive buffer, and written from it.
+ *
+ * The first chunk of a body is small. Thousands of clients that each send a few octets and then wait so cost little of
+ * the pool, and the first chunk is all that most of the small messages need. */
 #ifndef INBOUND_BODY_H
 #define INBOUND_BODY_H
 
@@ -12,8 +15,9 @@
 #include "base/limits.h"
 #include "inbound/block_pool.h"
 
-#define BODY_CHUNK_BYTES (16u * 1024) /* of memory; a little less of message */
-#define BODY_CHUNK_DATA (BODY_CHUNK_BYTES - 16)
+#define BODY_FIRST_BYTES 2048u        /* of memory, of the first chunk */
+#define BODY_CHUNK_BYTES (16u * 1024) /* of all others */
+#define BODY_HEAD_BYTES 16u           /* of a chunk, the rest holds the message */
 #define BODY_SPARE_CHUNKS 256
 
 /* Chunks that make one extent. */
@@ -22,10 +26,12 @@
 struct body_chunk {
     struct body_chunk *next;
     uint32_t length;
-    char data[BODY_CHUNK_DATA];
+    uint32_t capacity;
+    char data[];
 };
 
 struct body_pool {
+    struct block_pool firsts;
     struct block_pool chunks;
     uint64_t bytes_max;
     uint64_t bytes; /* chunks in use and what was reserved */

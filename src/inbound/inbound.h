@@ -93,7 +93,8 @@ int inbound_new(struct shard *shard, struct admission *admission, const struct i
                 struct inbound **ret_inbound, char *reason, size_t reason_size);
 
 /* New settings for connections that are accepted from now on; those that are open keep theirs. Listeners are matched by
- * name; listeners that came, went or moved to another address need a restart and are left as they are here. ERR_... */
+ * name; listeners that came, went or moved to another address need a restart and are left as they are here. False
+ * without memory: some listeners may have the new settings then. */
 bool inbound_reload(struct inbound *inbound, const struct inbound_settings *settings);
 
 /* Closes the listeners and says 421 to every session that is between transactions; the others may finish theirs within

@@ -40,19 +40,20 @@ static unsigned expect_stored(unsigned index, const char *body, size_t length)
     return comparison.extents;
 }
 
+#define FIRST (BODY_FIRST_BYTES - BODY_HEAD_BYTES)
+#define CHUNK (BODY_CHUNK_BYTES - BODY_HEAD_BYTES)
+#define EXTENT (BODY_EXTENT_CHUNKS * CHUNK)   /* all but */
+#define FIRST_EXTENT (EXTENT - CHUNK + FIRST) /* the first one, which begins with a small chunk */
+
 static void test_sizes_around_the_extent(void **state)
 {
     (void)state;
     fixture_defaults();
     fixture_start();
     int fd = client_ready();
-    static const size_t sizes[] = {1,
-                                   BODY_CHUNK_DATA - 100,
-                                   BODY_CHUNK_DATA,
-                                   BODY_EXTENT_CHUNKS * BODY_CHUNK_DATA - 200,
-                                   BODY_EXTENT_CHUNKS * BODY_CHUNK_DATA,
-                                   BODY_EXTENT_CHUNKS * BODY_CHUNK_DATA + 200,
-                                   3 * BODY_EXTENT_CHUNKS * BODY_CHUNK_DATA};
+    static const size_t sizes[] = {
+        1, FIRST - 100, FIRST, FIRST + CHUNK, FIRST_EXTENT - 200, FIRST_EXTENT, FIRST_EXTENT + 200, 3 * EXTENT,
+    };
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t length;
         char *body = make_body(sizes[i], &length);
@@ -60,7 +61,7 @@ static void test_sizes_around_the_extent(void **state)
         client_send_bytes(fd, body, length);
         client_expect(fd, "250 250 354 250");
         unsigned extents = expect_stored(i, body, length);
-        assert_int_equal(extents, (length - 1) / (BODY_EXTENT_CHUNKS * BODY_CHUNK_DATA));
+        assert_int_equal(extents, length <= FIRST_EXTENT ? 0 : 1 + (length - FIRST_EXTENT - 1) / EXTENT);
         free(body);
     }
     close(fd);
@@ -120,7 +121,8 @@ static void test_back_pressure(void **state)
     struct sender sender = {.fd = fd, .body = body, .length = length};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, send_all, &sender), 0);
-    WAIT_FOR(now.extents_written == RECEPTION_EXTENTS_IN_FLIGHT && now.body_memory > 3 * LIMIT_EXTENT_BYTES);
+    WAIT_FOR(now.extents_written == RECEPTION_EXTENTS_IN_FLIGHT &&
+             now.body_memory > 3 * LIMIT_EXTENT_BYTES - BODY_CHUNK_BYTES);
     uint64_t memory = snapshot_of(0).body_memory;
     pause_ms(500);
     struct snapshot now = snapshot_of(0);
@@ -176,7 +178,7 @@ static void test_pool_exhausted(void **state)
 {
     (void)state;
     fixture_defaults();
-    fixture.settings.body_memory_bytes_max = 4 * BODY_CHUNK_BYTES;
+    fixture.settings.body_memory_bytes_max = 2 * BODY_FIRST_BYTES + 2 * BODY_CHUNK_BYTES;
     fixture_start();
     int slow = client_ready();
     client_send(slow, TRANSACTION "beginning\r\n");

@@ -321,6 +321,31 @@ static void test_reset_forgets(void **state)
     fixture_stop();
 }
 
+/* What a client sends behind its QUIT is read and thrown away: closing over it would be a reset, which may overtake the
+ * replies. */
+static void test_input_after_quit(void **state)
+{
+    (void)state;
+    set_up();
+    fixture_start();
+    static char rest[100 * 1024];
+    memset(rest, 'x', sizeof rest);
+    int fd = client_ready();
+    client_send(fd, TRANSACTION BODY "QUIT\r\n");
+    client_send_bytes(fd, rest, sizeof rest);
+    pause_ms(50);
+    client_send_bytes(fd, rest, sizeof rest);
+    client_expect(fd, "250 250 354 250 221");
+    char c;
+    assert_int_equal(recv(fd, &c, 1, 0), 0);
+    assert_int_equal(snapshot_of(0).sessions, 1); /* it waits for our end, but not for long */
+    uint64_t began_ms = clock_ms();
+    WAIT_FOR(now.sessions == 0);
+    assert_in_range(clock_ms() - began_ms, 1000, INBOUND_LINGER_MS + 500);
+    close(fd);
+    fixture_stop();
+}
+
 /* --- time --- */
 
 static void expect_timeout(int fd, uint64_t began_ms, uint64_t limit_ms)
@@ -523,6 +548,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_failed_commit),
         cmocka_unit_test(test_reset_forgets),
+        cmocka_unit_test(test_input_after_quit),
         cmocka_unit_test(test_command_timeout),
         cmocka_unit_test(test_data_timeouts),
         cmocka_unit_test(test_session_timeout),
