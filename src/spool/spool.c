@@ -409,6 +409,16 @@ bool spool_holds(const struct spool *spool, uint32_t slot, uint64_t id)
     return index_find(&spool->index, slot, id) != NULL;
 }
 
+uint32_t spool_find(const struct spool *spool, uint64_t id)
+{
+    for (uint32_t slot = 0; slot < spool->index.begun; slot++) {
+        if (index_find(&spool->index, slot, id) != NULL) {
+            return slot;
+        }
+    }
+    return SPOOL_SLOT_NONE;
+}
+
 static struct bytes spool_span(struct segment *segment, uint32_t offset, uint64_t length)
 {
     segment->lent++;
@@ -636,4 +646,15 @@ bool spool_walk(const struct spool *spool, uint32_t *slot, uint64_t *ret_id)
         ++*slot;
     }
     return false;
+}
+
+void spool_forget_damage(struct spool *spool)
+{
+    for (uint32_t i = 0; i < spool->segments.capacity; i++) {
+        if (spool->segments.at[i] != NULL) {
+            spool->segments.at[i]->quarantined = 0;
+        }
+    }
+    spool->look = true;
+    compaction_renew(spool);
 }

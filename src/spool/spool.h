@@ -170,6 +170,9 @@ bool spool_walk(const struct spool *spool, uint32_t *slot, uint64_t *ret_id);
 /* Is that message still here? */
 bool spool_holds(const struct spool *spool, uint32_t slot, uint64_t id);
 
+/* The slot of an id, by looking at every slot: for the operator. SPOOL_SLOT_NONE when there is no such message. */
+uint32_t spool_find(const struct spool *spool, uint64_t id);
+
 /* ERR_NOT_FOUND, ERR_NO_MEMORY, ERR_CORRUPT. */
 enum err spool_lend(struct spool *spool, uint32_t slot, uint64_t id, struct spool_view *ret_view);
 void spool_return(struct spool *spool, struct spool_view *view);
@@ -183,6 +186,10 @@ enum err spool_recipient_state(struct spool *spool, uint32_t slot, uint64_t id, 
 /* The message does not verify: it leaves the queue at once; its bytes stay where they are until the operator removes it
  * (an outcome REMOVED for all recipients). Logged with file and offset, counted, and remembered across restarts. */
 void spool_quarantine(struct spool *spool, uint32_t slot, uint64_t id, const char *why);
+
+/* Segments in which damaged records were found are kept for inspection. The operator has seen them: they may be emptied
+ * again when nothing else needs them. */
+void spool_forget_damage(struct spool *spool);
 
 /* --- state ------------------------------------------------------------------------------------------------------ */
 

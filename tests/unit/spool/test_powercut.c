@@ -10,6 +10,7 @@
  * POWERCUT_ROUNDS choose other lives. */
 #include <sys/wait.h>
 
+#include "spool/inspect.h"
 #include "unit/spool/rig.h"
 
 #define TRUTHS 4000
@@ -359,9 +360,31 @@ static void end_life(unsigned life)
     fake_crash(rig.ring, from, to);
 }
 
+/* The independent reader finds the same. */
+static struct inspect_totals inspect(void)
+{
+    char directory[160];
+    struct inspect_totals totals = {0};
+    snprintf(directory, sizeof directory, "%s/3", rig.root);
+    const struct inspect_settings settings = {.directory = directory};
+    CHECK(mkdir(directory, 0700) == 0 || errno == EEXIST);
+    EXPECT(inspect_run(&settings, &totals, rig.reason, sizeof rig.reason) == ERR_OK);
+    EXPECT(totals.damages == 0);
+    return totals;
+}
+
+static void compare(const struct inspect_totals *totals)
+{
+    struct spool_statistics statistics;
+    spool_statistics(rig.spool, &statistics);
+    EXPECT(totals->messages == statistics.messages);
+    EXPECT(totals->recipients == statistics.recipients);
+}
+
 static void live(unsigned life)
 {
     begin_life(life);
+    struct inspect_totals totals = inspect();
     if (setjmp(cut) == 0) {
         faults = false;
         enum err err = rig_open(&rig);
@@ -369,6 +392,7 @@ static void live(unsigned life)
             fprintf(stderr, "seed %llu: %s\n", (unsigned long long)seed, rig.reason);
         }
         EXPECT(err == ERR_OK);
+        compare(&totals);
         check();
         faults = rng_below(&dice, 3) == 0;
         unsigned turns = 100 + (unsigned)rng_below(&dice, 400);
@@ -394,6 +418,12 @@ static void check_at_last(void)
     faults = false;
     EXPECT(rig_open(&rig) == ERR_OK);
     check();
+    struct inspect_totals totals = inspect();
+    compare(&totals);
+    spool_close(rig.spool);
+    totals = inspect();
+    EXPECT(rig_open(&rig) == ERR_OK);
+    compare(&totals);
     spool_close(rig.spool);
 }
 

@@ -553,6 +553,13 @@ static void quarantine_is_remembered(void **state)
         spool_statistics(rig.spool, &statistics);
         assert_int_equal(statistics.messages, 2);
     }
+    struct verdict verdict;
+    uint32_t slot = spool_find(rig.spool, letters[0].id);
+    assert_int_not_equal(slot, SPOOL_SLOT_NONE);
+    verdict_give(&rig, &verdict, slot, letters[0].id, 0, SPOOL_FORMAT_REMOVED, 0, false);
+    rig_turns(&rig, 3);
+    assert_int_equal(verdict.result, ERR_OK);
+    assert_int_equal(spool_find(rig.spool, letters[0].id), SPOOL_SLOT_NONE);
     rig_free(&rig);
 }
 
