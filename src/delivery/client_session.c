@@ -57,12 +57,18 @@ static void update_deadline(struct client_session *session)
 
 /* --- ending -------------------------------------------------------------------------------------------------- */
 
+static void leave_idle(struct client_session *session)
+{
+    list_remove(&session->idle);
+    list_remove(&session->resting);
+}
+
 static void session_free(struct client_session *session)
 {
     struct site *site = session->site;
     struct delivery *delivery = session->delivery;
     wheel_disarm(&delivery->shard->wheel, &session->timer);
-    list_remove(&session->idle);
+    leave_idle(session);
     list_remove(&session->all);
     mx_result_release(session->hosts);
     site->connections--;
@@ -71,6 +77,7 @@ static void session_free(struct client_session *session)
     delivery->connections--;
     metric_subtract(&delivery->shard->metrics->outbound_open, 1);
     free(session);
+    delivery_offer_connection(delivery); /* before this site's next one */
     site_mark(site);
     site_release(site);
     delivery_progress(delivery);
@@ -116,10 +123,21 @@ static void transaction_done(struct client_session *session)
 {
     struct smtp_client *client = &session->client;
     struct attempt *attempt = client->transaction->cookie;
+    if (client->fate == SMTP_CLIENT_DELIVERED && !session->dot_sent) {
+        client->fate = SMTP_CLIENT_TRANSIENT; /* said before it had all of the message: it cannot have it */
+    }
     bool replied = client->reply->code != 0;
+    enum smtp_client_phase phase = client->phase;
+    if (phase == SMTP_CLIENT_PHASE_DOT && !session->dot_sent) {
+        phase = SMTP_CLIENT_PHASE_BODY; /* the machine does not know how far we have come with it */
+    }
+    if (client->cause == SMTP_CLIENT_CAUSE_NONE) {
+        session->useful = true;
+        session->site->failures = 0;
+    }
     struct outcome_cause cause = replied ? outcome_of_reply(client->reply, client->fate == SMTP_CLIENT_PERMANENT,
                                                             host_name(session))
-                                         : outcome_local(false, 4, 2, lost_text(session, client->phase));
+                                         : outcome_local(false, 4, 2, lost_text(session, phase));
     cause.host = host_name(session);
     switch (client->fate) {
     case SMTP_CLIENT_DELIVERED:
@@ -174,6 +192,20 @@ static const char *why_not_ready(const struct client_session *session)
     return lost_text(session, session->last_phase);
 }
 
+/* A host that greets us, and then ends every connection, would be called again at once and for ever. */
+static void end_useless(struct client_session *session)
+{
+    struct outcome_cause cause = cause_of_end(session, why_not_ready(session));
+    session->ready = false; /* it does not count as one that works */
+    session->site->ready--;
+    session->site->connecting++;
+    if (session->client.begun != 0) {
+        site_suspend(session->site, &cause); /* its message has been deferred already */
+    } else {
+        site_failed(session->site, &cause);
+    }
+}
+
 /* The stream is joined: nothing reads the messages any more. The machine gives every transaction its fate. */
 static void session_closed(struct stream *stream)
 {
@@ -204,6 +236,8 @@ static void session_closed(struct stream *stream)
             return;
         }
         site_failed(session->site, &cause);
+    } else if (!session->useful && !session->quitting && !session->delivery->stopping) {
+        end_useless(session);
     }
     session_free(session);
 }
@@ -213,7 +247,7 @@ static void session_close(struct client_session *session, bool abort)
     if (!session->closing) {
         session->closing = true;
         session->last_phase = smtp_client_phase(&session->client);
-        list_remove(&session->idle);
+        leave_idle(session);
         wheel_disarm(&session->delivery->shard->wheel, &session->timer);
         stream_close(&session->stream, abort, session_closed);
     }
@@ -291,13 +325,16 @@ static bool connect_here(struct client_session *session)
     session->dot_sent = false;
     session->connect_ms = delivery->shard->now_ms;
     session->out.length = 0;
-    smtp_client_init(&session->client, settings->hostname, true, &session->reply);
     int error = stream_connect(&session->stream, delivery->shard, (const struct sockaddr *)&session->remote, length,
                                source->length != 0 ? (const struct sockaddr *)&source->address : NULL, source->length,
                                session_wake);
-    session->stream.error = error;
+    if (error != 0) {
+        session->stream.error = error;
+        return false;
+    }
+    smtp_client_init(&session->client, settings->hostname, true, &session->reply);
     set_deadline(session, settings->timeouts.connect_ms);
-    return error == 0;
+    return true;
 }
 
 /* Tries the addresses behind the current one; false when none is left. */
@@ -320,6 +357,7 @@ bool client_session_open(struct site *site)
         return false;
     }
     list_init(&session->idle);
+    list_init(&session->resting);
     list_init(&session->all);
     list_push_back(&delivery->sessions, &session->all);
     session->site = site;
@@ -348,7 +386,9 @@ bool client_session_open(struct site *site)
 static void ask_for_work(struct client_session *session)
 {
     bool idle = smtp_client_phase(&session->client) == SMTP_CLIENT_PHASE_IDLE;
-    if (session->next == NULL && session->ready && !session->closing && !session->delivery->stopping &&
+    if (session->next == NULL && session->ready && !session->closing && !session->quitting &&
+        !session->delivery->stopping &&
+        (session->client.mail_max == 0 || session->client.begun < session->client.mail_max) &&
         (idle || list_empty(&session->site->idle)) && !list_empty(&session->site->lanes) &&
         session->site->suspended_until_ms <= session->delivery->shard->now_ms &&
         session->client.begun < session->site->route->messages_per_connection_max) {
@@ -358,6 +398,7 @@ static void ask_for_work(struct client_session *session)
 
 void client_session_work(struct client_session *session)
 {
+    leave_idle(session);
     client_session_drive(session);
 }
 
@@ -374,7 +415,7 @@ void client_session_attempt_ready(struct client_session *session)
 
 void client_session_quit(struct client_session *session)
 {
-    list_remove(&session->idle);
+    leave_idle(session);
     if (session->ready && !session->closing && !session->quitting) {
         session->quitting = true;
         smtp_client_quit(&session->client);
@@ -522,12 +563,16 @@ static void rest(struct client_session *session)
 {
     if (session->ready && session->next == NULL && smtp_client_can_begin(&session->client) &&
         smtp_client_phase(&session->client) == SMTP_CLIENT_PHASE_IDLE) {
-        if (session->delivery->stopping || session->client.begun >= session->site->route->messages_per_connection_max) {
+        bool wanted_elsewhere = list_empty(&session->site->lanes) && !list_empty(&session->delivery->waiting_sites);
+        if (session->delivery->stopping || wanted_elsewhere ||
+            session->client.begun >= session->site->route->messages_per_connection_max) {
             client_session_quit(session);
             return;
         }
+        session->useful = true;
         if (list_empty(&session->idle)) {
             list_push_front(&session->site->idle, &session->idle);
+            list_push_back(&session->delivery->idle, &session->resting);
             if (!list_empty(&session->site->lanes)) {
                 site_mark(session->site);
             }

@@ -26,8 +26,9 @@ void client_session_quit(struct client_session *session);
 void client_session_abort(struct client_session *session);
 
 struct client_session {
-    struct list idle; /* in site->idle */
-    struct list all;  /* in the delivery's list */
+    struct list idle;    /* in site->idle */
+    struct list resting; /* in delivery->idle, at the same time */
+    struct list all;     /* in the delivery's list */
     struct site *site;
     struct delivery *delivery;
     struct stream stream;
@@ -48,6 +49,7 @@ struct client_session {
     bool ready; /* past EHLO */
     bool closing;
     bool quitting;
+    bool useful;   /* a message was answered on it, or it waited for one */
     bool dot_sent; /* the end of the last body was handed to the kernel */
     bool timed_out;
     bool out_in_flight;                /* the send in flight covers all of `out` */

@@ -46,8 +46,29 @@ static void run_dirty(struct delivery *delivery)
     while ((node = list_pop_front(&sites)) != NULL) {
         site_run(LIST_OWNER(node, struct site, dirty));
     }
-    if (!list_empty(&delivery->dirty_lanes) || !list_empty(&delivery->dirty_sites)) {
+}
+
+void delivery_wake(struct delivery *delivery)
+{
+    if (!wheel_armed(&delivery->again)) {
         shard_arm(delivery->shard, &delivery->again, 0);
+    }
+}
+
+void delivery_wait_for_connection(struct delivery *delivery, struct site *site)
+{
+    if (list_empty(&site->waiting)) {
+        list_push_back(&delivery->waiting_sites, &site->waiting);
+        if (!list_empty(&delivery->idle)) {
+            client_session_quit(LIST_OWNER(delivery->idle.next, struct client_session, resting));
+        }
+    }
+}
+
+void delivery_offer_connection(struct delivery *delivery)
+{
+    if (delivery->connections < delivery->settings->connections_max && !list_empty(&delivery->waiting_sites)) {
+        site_mark(LIST_OWNER(list_pop_front(&delivery->waiting_sites), struct site, waiting));
     }
 }
 
@@ -80,6 +101,8 @@ struct delivery *delivery_new(struct shard *shard, const struct delivery_setting
     map_init(&delivery->sites, DELIVERY_SITES_MAX);
     list_init(&delivery->dirty_sites);
     list_init(&delivery->dirty_lanes);
+    list_init(&delivery->waiting_sites);
+    list_init(&delivery->idle);
     list_init(&delivery->sessions);
     list_init(&delivery->bounce_waiting);
     list_init(&delivery->failed_journals);

@@ -28,6 +28,8 @@
 #define DELIVERY_SITES_MAX (1u << 22)
 #define DELIVERY_SITE_KEY_BYTES (MX_SITE_BYTES + 8)
 
+struct site;
+
 struct delivery_route {
     struct bytes domain; /* "example.com", ".example.com" (subdomains), "*"; lower case */
     struct bytes host;   /* by_mx: the domain whose MX to use, empty: the recipient's; else the host to connect to */
@@ -75,8 +77,10 @@ struct delivery {
     struct map sites;        /* by key */
     struct list dirty_sites; /* to be looked at in this turn's hook */
     struct list dirty_lanes;
+    struct list waiting_sites; /* for one connection of any site to end: connections_max is reached */
+    struct list idle;          /* connections without work, longest first */
     struct shard_hook hook;
-    struct timer again;   /* more is dirty than one turn should do */
+    struct timer again;   /* something is dirty: the loop does not sleep */
     struct list sessions; /* all connections */
     struct timer stop_timer;
     struct slots attempts; /* struct attempt *, with generations: borrowed messages come back late */
@@ -102,6 +106,15 @@ void delivery_start(struct delivery *delivery, struct queue *queue, struct resol
  * `stopped` is called once no connection and no journal is left; what was not delivered stays in the spool. */
 void delivery_stop(struct delivery *delivery, uint64_t deadline_ms, void (*stopped)(void *context), void *context);
 void delivery_delete(struct delivery *delivery);
+
+/* Something is dirty: the hook must run, though nothing else may happen. */
+void delivery_wake(struct delivery *delivery);
+
+/* connections_max is reached: the site is told when it may open one; the connection that has been idle longest ends. */
+void delivery_wait_for_connection(struct delivery *delivery, struct site *site);
+
+/* A connection may be free for a site that waits for one. */
+void delivery_offer_connection(struct delivery *delivery);
 
 /* A connection or a journal has ended: tells whoever waits for the stop. */
 void delivery_progress(struct delivery *delivery);

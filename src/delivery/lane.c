@@ -21,6 +21,7 @@ static void lane_mark(struct lane *lane)
 {
     if (list_empty(&lane->dirty)) {
         list_push_back(&lane->delivery->dirty_lanes, &lane->dirty);
+        delivery_wake(lane->delivery);
     }
 }
 
@@ -145,6 +146,12 @@ static void lane_find_site(struct lane *lane)
     lane_attach(lane, site, UINT64_MAX);
 }
 
+static void lane_forget(struct lane *lane)
+{
+    mx_lookup_release(&lane->lookup);
+    lane->state = LANE_NEW;
+}
+
 static void lane_refuse(struct lane *lane)
 {
     struct outcome_cause cause = outcome_of_mx(lane->lookup.result);
@@ -153,8 +160,7 @@ static void lane_refuse(struct lane *lane)
     if (lane->destination->ready != 0) {
         lane_mark(lane);
     } else {
-        mx_lookup_release(&lane->lookup);
-        lane->state = LANE_NEW;
+        lane_forget(lane);
     }
 }
 
@@ -167,11 +173,10 @@ static void lane_timer_fired(struct timer *timer)
 
 void lane_reroute(struct lane *lane)
 {
-    if (lane->state == LANE_ATTACHED || lane->state == LANE_WAITING) {
-        wheel_disarm(&lane->delivery->shard->wheel, &lane->timer);
-        lane_detach(lane);
-        lane_mark(lane);
-    }
+    wheel_disarm(&lane->delivery->shard->wheel, &lane->timer);
+    mx_lookup_release(&lane->lookup);
+    lane_detach(lane);
+    lane_mark(lane);
 }
 
 static void lane_step(struct lane *lane)
@@ -199,6 +204,8 @@ void lane_run(struct lane *lane)
     schedule_expire(delivery->queue, destination);
     if (destination->ready != 0) {
         lane_step(lane);
+    } else if (lane->state == LANE_REFUSED) {
+        lane_forget(lane); /* those that come later deserve a new answer */
     }
     destination->out--;
     schedule_settle(delivery->queue, destination);
@@ -241,6 +248,7 @@ void lane_hurry(void *context, struct destination *destination)
     } else if (lane->state == LANE_ATTACHED) {
         lane->site->suspended_until_ms = 0;
         lane->site->no_more_until_ms = 0;
+        lane->site->lookup_after_ms = 0;
         site_mark(lane->site);
     }
 }

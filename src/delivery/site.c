@@ -31,6 +31,7 @@ void site_mark(struct site *site)
 {
     if (list_empty(&site->dirty)) {
         list_push_back(&site->delivery->dirty_sites, &site->dirty);
+        delivery_wake(site->delivery);
     }
 }
 
@@ -42,15 +43,20 @@ static void site_timer_fired(struct timer *timer)
 static void site_lookup_done(struct mx_lookup *lookup)
 {
     struct site *site = CONTAINER_OF(lookup, struct site, lookup);
+    site->references++; /* stays until the end of this function: the cause may end its last lane */
     site->resolving = false;
     if (lookup->result->class == MX_HOSTS) {
         site_set_hosts(site, lookup->result);
     } else {
-        struct outcome_cause cause = outcome_of_mx(lookup->result);
-        site_failed(site, &cause);
+        site->lookup_after_ms = lookup->result->expires_ms;
+        if (site->hosts == NULL) { /* else the addresses known so far are better than none */
+            struct outcome_cause cause = outcome_of_mx(lookup->result);
+            site_failed(site, &cause);
+        }
     }
     mx_lookup_release(lookup);
     site_mark(site);
+    site_release(site);
 }
 
 struct site *site_get(struct delivery *delivery, struct bytes key, const struct delivery_route *route)
@@ -68,6 +74,7 @@ struct site *site_get(struct delivery *delivery, struct bytes key, const struct 
     site->key_length = (uint16_t)key.length;
     memcpy(site->key, key.data, key.length);
     list_init(&site->dirty);
+    list_init(&site->waiting);
     list_init(&site->lanes);
     list_init(&site->idle);
     mx_lookup_init(&site->lookup, site_lookup_done);
@@ -87,6 +94,7 @@ void site_release(struct site *site)
         mx_lookup_release(&site->lookup);
         mx_result_release(site->hosts);
         list_remove(&site->dirty);
+        list_remove(&site->waiting);
         map_remove(&site->delivery->sites, site_key(site));
         free(site);
     }
@@ -109,12 +117,26 @@ void site_add_lane(struct site *site, struct lane *lane)
 
 void site_connected(struct site *site)
 {
-    site->failures = 0;
     site->suspended_until_ms = 0;
     site_mark(site);
 }
 
-void site_failed(struct site *site, const struct outcome_cause *cause)
+/* A lane's ready recipients, without those that have expired; without any, the lane leaves the round (and may end). */
+static unsigned lane_demand(struct site *site, struct lane *lane)
+{
+    struct destination *destination = lane->destination;
+    destination->out++;
+    schedule_expire(site->delivery->queue, destination);
+    unsigned ready = destination->ready;
+    if (ready == 0) {
+        list_remove(&lane->node);
+    }
+    destination->out--;
+    schedule_settle(site->delivery->queue, destination);
+    return ready;
+}
+
+bool site_suspend(struct site *site, const struct outcome_cause *cause)
 {
     struct delivery *delivery = site->delivery;
     size_t length = cause->text.length < SITE_ERROR_BYTES - 1 ? cause->text.length : SITE_ERROR_BYTES - 1;
@@ -122,57 +144,59 @@ void site_failed(struct site *site, const struct outcome_cause *cause)
     site->error[length] = '\0';
     if (site->ready != 0) {
         site->no_more_until_ms = delivery->shard->now_ms + SITE_NO_MORE_MS;
-        return;
+        return false;
     }
     if (site->suspended_until_ms > delivery->shard->now_ms) {
-        return; /* several connections failed together: one failure */
+        return false; /* several connections failed together: one failure */
     }
     site->failures++;
     uint64_t pause_ms = site_pause_ms(delivery, site->failures);
     site->suspended_until_ms = delivery->shard->now_ms + pause_ms;
     shard_arm(delivery->shard, &site->timer, pause_ms);
-    for (struct list *node = site->lanes.next; node != &site->lanes; node = node->next) {
-        schedule_error(delivery->queue, LIST_OWNER(node, struct lane, node)->destination, cause->text);
+    for (struct list *node = site->lanes.next; node != &site->lanes;) {
+        struct lane *lane = LIST_OWNER(node, struct lane, node);
+        node = node->next;
+        schedule_error(delivery->queue, lane->destination, cause->text);
+        lane_demand(site, lane); /* what waits longer than it may is given up, in every lane */
     }
-    if (!list_empty(&site->lanes)) {
-        struct lane *lane = LIST_OWNER(site->lanes.next, struct lane, node);
-        outcome_fail_some(delivery, lane->destination, cause, 1);
+    return true;
+}
+
+void site_failed(struct site *site, const struct outcome_cause *cause)
+{
+    if (site_suspend(site, cause) && !list_empty(&site->lanes)) {
+        struct list *first = list_pop_front(&site->lanes);
+        list_push_back(&site->lanes, first); /* another lane's message is next to learn of it */
+        struct lane *lane = LIST_OWNER(first, struct lane, node);
+        outcome_fail_some(site->delivery, lane->destination, cause, 1);
     }
 }
 
-/* Drops lanes without ready recipients; expired ones are given up. Returns how many recipients are ready, counted up to
- * `enough`. */
+/* Returns how many recipients are ready, counted up to `enough`. */
 static unsigned site_demand(struct site *site, unsigned enough)
 {
     unsigned ready = 0;
     for (struct list *node = site->lanes.next; node != &site->lanes && ready < enough;) {
         struct lane *lane = LIST_OWNER(node, struct lane, node);
-        struct destination *destination = lane->destination;
         node = node->next;
-        destination->out++;
-        schedule_expire(site->delivery->queue, destination);
-        ready += destination->ready;
-        if (destination->ready == 0) {
-            list_remove(&lane->node);
-        }
-        destination->out--;
-        schedule_settle(site->delivery->queue, destination);
+        ready += lane_demand(site, lane);
     }
     return ready;
 }
 
 static bool site_resolved(struct site *site)
 {
-    if (site->route->by_mx || (site->hosts != NULL && site->hosts->expires_ms > site->delivery->shard->now_ms)) {
+    uint64_t now_ms = site->delivery->shard->now_ms;
+    if (site->route->by_mx || (site->hosts != NULL && site->hosts->expires_ms > now_ms)) {
         return site->hosts != NULL;
     }
-    if (!site->resolving) {
+    if (!site->resolving && site->lookup_after_ms <= now_ms) {
         site->resolving = true;
         if (mx_lookup_host(&site->lookup, site->delivery->resolver, &site->delivery->settings->mx, site->route->host)) {
             site_lookup_done(&site->lookup);
         }
     }
-    return site->hosts != NULL && site->suspended_until_ms <= site->delivery->shard->now_ms;
+    return site->hosts != NULL && site->suspended_until_ms <= now_ms;
 }
 
 static void site_feed_idle(struct site *site)
@@ -183,25 +207,49 @@ static void site_feed_idle(struct site *site)
     }
 }
 
+/* Opens connections, as many as there is work for and limits allow. */
+static void site_connect(struct site *site)
+{
+    struct delivery *delivery = site->delivery;
+    unsigned limit = site->route->connections_max;
+    unsigned wanted = site_demand(site, limit);
+    if (site->no_more_until_ms > delivery->shard->now_ms && site->connections != 0) {
+        return;
+    }
+    while (site->connecting < wanted && site->connections < limit) {
+        if (delivery->connections >= delivery->settings->connections_max) {
+            delivery_wait_for_connection(delivery, site);
+            return;
+        }
+        if (!client_session_open(site)) {
+            return;
+        }
+    }
+}
+
+/* When nothing but time stands between the site and more connections, the timer ends the wait. */
+static void site_wait(struct site *site)
+{
+    uint64_t now_ms = site->delivery->shard->now_ms;
+    uint64_t until_ms = site->suspended_until_ms > now_ms ? site->suspended_until_ms : site->no_more_until_ms;
+    if (!site->route->by_mx && until_ms <= now_ms && !site->resolving && site->hosts == NULL) {
+        until_ms = site->lookup_after_ms;
+    }
+    if (until_ms > now_ms && !list_empty(&site->lanes) && !wheel_armed(&site->timer)) {
+        shard_arm(site->delivery->shard, &site->timer, until_ms - now_ms);
+    }
+}
+
 void site_run(struct site *site)
 {
     struct delivery *delivery = site->delivery;
     site->references++; /* stays until the end of this function */
-    uint64_t now_ms = delivery->shard->now_ms;
-    unsigned limit = site->route->connections_max;
-    if (!delivery->stopping && site_demand(site, limit + 1) != 0 && site->suspended_until_ms <= now_ms &&
+    if (!delivery->stopping && site_demand(site, 1) != 0 && site->suspended_until_ms <= delivery->shard->now_ms &&
         site_resolved(site)) {
         site_feed_idle(site);
-        unsigned wanted = site_demand(site, limit);
-        while (site->connecting < wanted && site->connections < limit && site->no_more_until_ms <= now_ms &&
-               delivery->connections < delivery->settings->connections_max) {
-            if (!client_session_open(site)) {
-                break;
-            }
-        }
+        site_connect(site);
     }
-    if (site->suspended_until_ms > now_ms && !list_empty(&site->lanes) && !wheel_armed(&site->timer)) {
-        shard_arm(delivery->shard, &site->timer, site->suspended_until_ms - now_ms);
-    }
+    site_wait(site);
+    delivery_offer_connection(delivery);
     site_release(site);
 }

@@ -12,19 +12,21 @@ struct outcome_cause;
 #define SITE_ERROR_BYTES 256
 
 struct site {
-    struct list dirty; /* in delivery->dirty_sites */
+    struct list dirty;   /* in delivery->dirty_sites */
+    struct list waiting; /* in delivery->waiting_sites: too many connections are open, of all sites together */
     struct delivery *delivery;
     const struct delivery_route *route;
     struct mx_lookup lookup; /* of a configured host */
     bool resolving;
-    struct mx_result *hosts; /* retained; NULL: not known yet */
-    struct list lanes;       /* those with ready recipients; each gets one message in turn */
-    struct list idle;        /* connections that wait for work */
-    unsigned references;     /* lanes attached */
+    uint64_t lookup_after_ms; /* the host could not be found: not asked for before */
+    struct mx_result *hosts;  /* retained; NULL: not known yet */
+    struct list lanes;        /* those with ready recipients; each gets one message in turn */
+    struct list idle;         /* connections that wait for work */
+    unsigned references;      /* lanes attached */
     unsigned connections;
     unsigned connecting;         /* of these, not ready yet */
     unsigned ready;              /* of these, past EHLO */
-    unsigned failures;           /* to connect, in a row */
+    unsigned failures;           /* in a row, of connections that came to nothing */
     uint64_t suspended_until_ms; /* no attempts before */
     uint64_t no_more_until_ms;   /* no further connections before: the host refused one while it served others */
     struct timer timer;          /* ends a suspension */
@@ -57,6 +59,10 @@ void site_connected(struct site *site);
 /* All addresses of all hosts have been tried: suspends the site, and defers (or fails, when the cause is permanent) one
  * message with that cause; unless other connections work, then there are just not more of them for a while. */
 void site_failed(struct site *site, const struct outcome_cause *cause);
+
+/* A connection ended before it was of any use, though it got past EHLO: no more of them for a while. False when other
+ * connections work, or the site is suspended already. */
+bool site_suspend(struct site *site, const struct outcome_cause *cause);
 
 /* The n-th pause in a row: 5 s, doubling, to at most 5 min and never longer than the retry schedule's n-th wait. */
 uint64_t site_pause_ms(const struct delivery *delivery, unsigned failures);

@@ -1,0 +1,977 @@
+/* Delivery as it runs: real shards, queue and spool, and remote hosts that do what a test says, on addresses 127.0.0.x.
+ * DNS is a table: this file takes the place of dns/mx.c. Included by one test program each.
+ *
+ * Every recipient is "n<number>@<domain>"; its fates are counted on the way from delivery to the journal, and what the
+ * hosts accepted is counted there. rig_end checks that each recipient had exactly one fate, that a delivered one was
+ * accepted by a host, and that nothing is left: no attempt, connection, site, loan, descriptor. (Memory: ASAN.)
+ *
+ * The shards are looked at as little as possible: a look wakes them, and a lost wake-up would stay unseen. */
+#ifndef TEST_DELIVERY_RIG_H
+#define TEST_DELIVERY_RIG_H
+
+#pragma GCC diagnostic ignored "-Wunused-function"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ftw.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/stream.h"
+#include "delivery/bounce.h"
+#include "delivery/delivery.h"
+#include "delivery/site.h"
+#include "queue/enqueue.h"
+#include "queue/lend.h"
+#include "queue/manage.h"
+#include "spool/envelope.h"
+#include "spool/spool.h"
+#include "spool/spool_private.h"
+#include "support/loopback.h"
+
+#define RIG_SHARDS 2
+#define RIG_RECIPIENTS 4096
+#define RIG_MESSAGES 4096
+#define RIG_HOSTS 16
+#define RIG_ROUTES 24
+#define RIG_CONNECTIONS 512
+#define RIG_PATIENCE_MS 10000
+
+/* --- a remote host ------------------------------------------------------------------------------------------------ */
+
+enum talk_at { AT_GREETING, AT_EHLO, AT_MAIL, AT_RCPT, AT_DATA, AT_BODY, AT_DOT, AT_RSET, AT_QUIT, AT_COUNT };
+
+/* What a script may return besides a reply line without its CRLF. NULL: the usual reply. */
+#define TALK_CLOSE "close"
+#define TALK_STALL "stall"
+/* "!reply": the reply, then the connection is closed. */
+
+struct host;
+
+struct talk {
+    struct host *host;
+    int fd;
+    unsigned number;       /* of the connection, from 1 */
+    unsigned transactions; /* begun with MAIL */
+    unsigned recipients;   /* RCPTs of this one */
+    unsigned accepted_count;
+    unsigned accepted[LIMIT_TRANSACTION_RECIPIENTS]; /* recipients' numbers */
+    size_t body_bytes;
+    bool eight_bit;
+    char input[65536];
+    size_t begin;
+    size_t end;
+};
+
+typedef const char *host_script(struct talk *talk, enum talk_at at, const char *line);
+
+struct host {
+    int listener;
+    struct sockaddr_in address;
+    pthread_t thread;
+    host_script *_Atomic script;
+    _Atomic unsigned connections;
+    _Atomic unsigned mails;
+    _Atomic unsigned quits;
+    _Atomic unsigned open;
+    _Atomic unsigned open_most;
+    _Atomic unsigned notices; /* messages to "sender" */
+    _Atomic uint64_t last_body_bytes;
+    _Atomic bool ending;
+    pthread_t talkers[RIG_CONNECTIONS];
+    _Atomic unsigned talker_count;
+};
+
+/* --- the rig ------------------------------------------------------------------------------------------------------ */
+
+struct name {
+    const char *domain;
+    enum mx_class class;
+    unsigned host_count;
+    struct host *hosts[4];
+    uint64_t ttl_ms;
+    uint64_t delay_ms; /* 0: known at once */
+};
+
+struct rig {
+    unsigned shards;
+    struct shard_group *group;
+    struct delivery_settings settings;
+    struct delivery_settings other_settings; /* for a reload */
+    struct queue_settings queue;
+    struct delivery_route routes[RIG_ROUTES];
+    struct name names[RIG_ROUTES];
+    unsigned name_count;
+    pthread_mutex_t names_lock;
+    _Atomic unsigned lookups;
+    uint8_t spool_shard[QUEUE_SPOOLS];
+    char root[64];
+    struct spool *spool;
+    unsigned owner; /* the shard with the spool */
+    struct host hosts[RIG_HOSTS];
+    unsigned host_count;
+    in_port_t port; /* of all hosts but the first: their number is in the address */
+    unsigned descriptors;
+    unsigned recipients;
+    unsigned messages;
+    struct {
+        uint64_t id;
+        unsigned first;
+    } message[RIG_MESSAGES];
+    _Atomic unsigned accepted[RIG_RECIPIENTS]; /* by a host */
+    _Atomic unsigned finals[RIG_RECIPIENTS];   /* reported */
+    _Atomic int status[RIG_RECIPIENTS];        /* the last one */
+    _Atomic unsigned deferrals[RIG_RECIPIENTS];
+    char text[RIG_RECIPIENTS][200]; /* of the last report; read when settled or after deferrals changed */
+    _Atomic unsigned finished;
+    _Atomic unsigned stopped;
+    _Atomic unsigned queued_ok;
+    bool running;
+    bool may_leave; /* the test stops before all is delivered */
+};
+
+static struct rig rig;
+static _Atomic int64_t rig_wall_offset_ms;
+
+uint64_t clock_monotonic_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+uint64_t clock_monotonic_ms(void)
+{
+    return clock_monotonic_ns() / 1000000;
+}
+
+uint64_t clock_wall_ms(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    return (uint64_t)((int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000 + rig_wall_offset_ms);
+}
+
+static bool comes(bool (*ask)(void *context), void *context, unsigned patience_ms)
+{
+    uint64_t end_ms = clock_monotonic_ms() + patience_ms;
+    while (!ask(context)) {
+        if (clock_monotonic_ms() > end_ms) {
+            return false;
+        }
+        usleep(2000);
+    }
+    return true;
+}
+
+/* --- hosts -------------------------------------------------------------------------------------------------------- */
+
+static bool talk_line(struct talk *talk, char *line, size_t capacity)
+{
+    for (;;) {
+        const char *input = talk->input + talk->begin;
+        size_t length = talk->end - talk->begin;
+        const char *end = memchr(input, '\n', length);
+        if (end != NULL) {
+            length = (size_t)(end - input) + 1;
+            snprintf(line, capacity, "%.*s", (int)strcspn(input, "\r\n"), input);
+            talk->begin += length;
+            return true;
+        }
+        memmove(talk->input, input, length);
+        talk->begin = 0;
+        talk->end = length;
+        ssize_t n = recv(talk->fd, talk->input + length, sizeof talk->input - length, 0);
+        if (n <= 0) {
+            return false;
+        }
+        talk->end += (size_t)n;
+    }
+}
+
+/* Waits for the peer to close. */
+static void talk_wait(struct talk *talk)
+{
+    char bytes[4096];
+    struct pollfd poller = {.fd = talk->fd, .events = POLLRDHUP};
+    while (!talk->host->ending) {
+        if (poll(&poller, 1, 20) > 0 && (poller.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
+            return;
+        }
+    }
+    while (recv(talk->fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0) {
+    }
+}
+
+/* Says what the script wants, or the usual. False: the connection ends. `ret_code` is the reply's first digit. */
+static bool talk_say(struct talk *talk, enum talk_at at, const char *line, const char *usual, char *ret_code)
+{
+    host_script *script = talk->host->script;
+    const char *reply = script != NULL ? script(talk, at, line) : NULL;
+    reply = reply != NULL ? reply : usual;
+    if (reply == NULL) {
+        return true;
+    }
+    if (strcmp(reply, TALK_CLOSE) == 0) {
+        return false;
+    }
+    if (strcmp(reply, TALK_STALL) == 0) {
+        talk_wait(talk);
+        return false;
+    }
+    bool last = reply[0] == '!';
+    char text[600];
+    int length = snprintf(text, sizeof text, "%s\r\n", reply + last);
+    *ret_code = text[0];
+    return loopback_write(talk->fd, text, (size_t)length) && !last;
+}
+
+static bool talk_body(struct talk *talk)
+{
+    char line[2048];
+    char code = '2';
+    talk->body_bytes = 0;
+    talk->eight_bit = false;
+    if (!talk_say(talk, AT_BODY, "", NULL, &code)) {
+        return false;
+    }
+    do {
+        if (!talk_line(talk, line, sizeof line)) {
+            return false;
+        }
+        talk->body_bytes += strlen(line) + 2;
+        for (const char *at = line; *at != '\0'; at++) {
+            talk->eight_bit |= (*at & 0x80) != 0;
+        }
+    } while (strcmp(line, ".") != 0);
+    talk->host->last_body_bytes = talk->body_bytes;
+    code = '0';
+    bool open = talk_say(talk, AT_DOT, line, "250 2.0.0 kept", &code);
+    for (unsigned i = 0; code == '2' && i < talk->accepted_count; i++) {
+        if (talk->accepted[i] == UINT32_MAX) {
+            talk->host->notices++;
+        } else {
+            rig.accepted[talk->accepted[i]]++;
+        }
+    }
+    return open;
+}
+
+static bool talk_command(struct talk *talk, const char *line)
+{
+    char code = '2';
+    if (strncmp(line, "EHLO", 4) == 0) {
+        return talk_say(talk, AT_EHLO, line, "250-host\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 60000000", &code);
+    }
+    if (strncmp(line, "MAIL", 4) == 0) {
+        talk->transactions++;
+        talk->host->mails++;
+        talk->recipients = 0;
+        talk->accepted_count = 0;
+        return talk_say(talk, AT_MAIL, line, "250 2.1.0 ok", &code);
+    }
+    if (strncmp(line, "RCPT", 4) == 0) {
+        unsigned number = UINT32_MAX;
+        talk->recipients++;
+        bool open = talk_say(talk, AT_RCPT, line, "250 2.1.5 ok", &code);
+        if (code == '2') {
+            sscanf(line, "RCPT TO:<n%u@", &number);
+            talk->accepted[talk->accepted_count++] = number;
+        }
+        return open;
+    }
+    if (strcmp(line, "DATA") == 0) {
+        code = '3';
+        const char *usual = talk->accepted_count != 0 ? "354 go" : "554 5.5.1 no recipients";
+        code = usual[0];
+        return talk_say(talk, AT_DATA, line, usual, &code) && (code != '3' || talk_body(talk));
+    }
+    if (strcmp(line, "RSET") == 0) {
+        return talk_say(talk, AT_RSET, line, "250 2.0.0 ok", &code);
+    }
+    talk->host->quits++;
+    talk_say(talk, AT_QUIT, line, "221 2.0.0 bye", &code);
+    return false;
+}
+
+static void *talk_main(void *argument)
+{
+    struct talk *talk = argument;
+    char line[2048];
+    char code;
+    bool open = talk_say(talk, AT_GREETING, "", "220 host ESMTP", &code);
+    while (open && talk_line(talk, line, sizeof line)) {
+        open = talk_command(talk, line);
+    }
+    shutdown(talk->fd, SHUT_WR);
+    close(talk->fd);
+    talk->host->open--;
+    free(talk);
+    return NULL;
+}
+
+static void *host_main(void *argument)
+{
+    struct host *host = argument;
+    for (;;) {
+        int fd = accept4(host->listener, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0 || host->ending) {
+            if (fd >= 0) {
+                close(fd);
+            }
+            return NULL;
+        }
+        struct talk *talk = calloc(1, sizeof *talk);
+        talk->host = host;
+        talk->fd = fd;
+        talk->number = ++host->connections;
+        unsigned open = ++host->open;
+        host->open_most = open > host->open_most ? open : host->open_most;
+        assert_true(host->talker_count < RIG_CONNECTIONS);
+        pthread_create(&host->talkers[host->talker_count], NULL, talk_main, talk);
+        host->talker_count++;
+    }
+}
+
+/* A host at 127.0.0.(2 + its number), all on one port. */
+static struct host *host_new(host_script *script)
+{
+    struct host *host = &rig.hosts[rig.host_count];
+    memset(host, 0, sizeof *host);
+    host->script = script;
+    host->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = rig.port};
+    host->address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + rig.host_count);
+    host->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1;
+    setsockopt(host->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    socklen_t length = sizeof host->address;
+    assert_int_equal(bind(host->listener, (struct sockaddr *)&host->address, length), 0);
+    assert_int_equal(getsockname(host->listener, (struct sockaddr *)&host->address, &length), 0);
+    assert_int_equal(listen(host->listener, 1024), 0);
+    rig.port = host->address.sin_port;
+    rig.host_count++;
+    pthread_create(&host->thread, NULL, host_main, host);
+    return host;
+}
+
+static void host_delete(struct host *host)
+{
+    host->ending = true;
+    shutdown(host->listener, SHUT_RDWR);
+    pthread_join(host->thread, NULL);
+    for (unsigned i = 0; i < host->talker_count; i++) {
+        pthread_join(host->talkers[i], NULL);
+    }
+    close(host->listener);
+}
+
+/* --- DNS ---------------------------------------------------------------------------------------------------------- */
+
+struct mx_work {
+    struct timer timer;
+    struct mx_lookup *lookup;
+    struct name name;
+    struct shard *shard;
+};
+
+/* The resolver is only a handle here: the shard. */
+struct resolver {
+    struct shard *shard;
+};
+
+bool mx_permanent(enum mx_class class)
+{
+    return class != MX_TEMPORARY && class != MX_HOSTS;
+}
+
+const char *mx_class_name(enum mx_class class)
+{
+    (void)class;
+    return "class";
+}
+
+const char *mx_enhanced_code(enum mx_class class)
+{
+    return class == MX_NULL ? "5.1.10" : class == MX_TEMPORARY ? "4.4.3" : "5.1.2";
+}
+
+unsigned mx_reply_code(enum mx_class class)
+{
+    return class == MX_TEMPORARY ? 451 : 550;
+}
+
+static void lookup_finish(struct mx_lookup *lookup, const struct name *name, const struct shard *shard)
+{
+    struct mx_address addresses[4];
+    struct mx_host hosts[4];
+    char text[64];
+    snprintf(text, sizeof text, "site-%s", name->domain);
+    for (unsigned i = 0; i < name->host_count; i++) {
+        addresses[i] = (struct mx_address){.family = AF_INET};
+        memcpy(addresses[i].bytes, &name->hosts[i]->address.sin_addr, 4);
+        hosts[i] = (struct mx_host){.name = BYTES("mx.test"), .address_count = 1, .addresses = &addresses[i]};
+    }
+    lookup->result = mx_result_new(&(struct mx_result){
+        .class = name->class,
+        .expires_ms = shard->now_ms + name->ttl_ms,
+        .site = bytes_of(text, name->class == MX_HOSTS ? strlen(text) : 0),
+        .reason = name->class == MX_HOSTS ? bytes_of("", 0) : BYTES("DNS said no"),
+        .hosts = hosts,
+        .host_count = name->host_count,
+    });
+}
+
+static void lookup_fired(struct timer *timer)
+{
+    struct mx_work *work = CONTAINER_OF(timer, struct mx_work, timer);
+    struct mx_lookup *lookup = work->lookup;
+    lookup_finish(lookup, &work->name, work->shard);
+    lookup->work = NULL;
+    free(work);
+    lookup->done(lookup);
+}
+
+void mx_lookup_init(struct mx_lookup *lookup, void (*done)(struct mx_lookup *lookup))
+{
+    *lookup = (struct mx_lookup){.done = done};
+}
+
+void mx_lookup_release(struct mx_lookup *lookup)
+{
+    if (lookup->work != NULL) {
+        shard_disarm(lookup->work->shard, &lookup->work->timer);
+        free(lookup->work);
+        lookup->work = NULL;
+    }
+    mx_result_release(lookup->result);
+    lookup->result = NULL;
+}
+
+static bool lookup_begin(struct mx_lookup *lookup, struct resolver *resolver, struct bytes domain)
+{
+    struct name name = {.domain = "?", .class = MX_NO_DOMAIN, .ttl_ms = 60000};
+    CHECK(lookup->work == NULL && lookup->result == NULL);
+    rig.lookups++;
+    pthread_mutex_lock(&rig.names_lock);
+    for (unsigned i = 0; i < rig.name_count; i++) {
+        if (bytes_equal(bytes_of_string(rig.names[i].domain), domain)) {
+            name = rig.names[i];
+        }
+    }
+    pthread_mutex_unlock(&rig.names_lock);
+    if (name.delay_ms == 0) {
+        lookup_finish(lookup, &name, resolver->shard);
+        return true;
+    }
+    lookup->work = calloc(1, sizeof *lookup->work);
+    *lookup->work = (struct mx_work){.lookup = lookup, .name = name, .shard = resolver->shard};
+    wheel_timer_init(&lookup->work->timer, lookup_fired);
+    shard_arm(resolver->shard, &lookup->work->timer, name.delay_ms);
+    return false;
+}
+
+bool mx_lookup_start(struct mx_lookup *lookup, struct resolver *resolver, const struct mx_settings *settings,
+                     struct bytes domain)
+{
+    (void)settings;
+    return lookup_begin(lookup, resolver, domain);
+}
+
+bool mx_lookup_host(struct mx_lookup *lookup, struct resolver *resolver, const struct mx_settings *settings,
+                    struct bytes host)
+{
+    (void)settings;
+    return lookup_begin(lookup, resolver, host);
+}
+
+/* Sets what DNS says of a name, from now on. */
+static void rig_name(struct name name)
+{
+    pthread_mutex_lock(&rig.names_lock);
+    unsigned i = 0;
+    while (i < rig.name_count && strcmp(rig.names[i].domain, name.domain) != 0) {
+        i++;
+    }
+    name.ttl_ms = name.ttl_ms != 0 ? name.ttl_ms : 60000;
+    rig.names[i] = name;
+    rig.name_count += i == rig.name_count;
+    pthread_mutex_unlock(&rig.names_lock);
+}
+
+static void rig_names_host(const char *domain, struct host *host)
+{
+    rig_name((struct name){.domain = domain, .class = MX_HOSTS, .host_count = 1, .hosts = {host}});
+}
+
+/* --- fates -------------------------------------------------------------------------------------------------------- */
+
+static void rig_fate(unsigned number, const struct lend_outcome *what)
+{
+    snprintf(rig.text[number], sizeof rig.text[0], "%.*s", (int)what->text_bytes, what->tail);
+    rig.status[number] = what->status;
+    if (what->status == SPOOL_FORMAT_DEFERRED || what->status == SPOOL_FORMAT_HELD) {
+        rig.deferrals[number]++;
+    } else {
+        rig.finals[number]++;
+        rig.finished++;
+    }
+}
+
+/* In the owner's thread, before the journal. */
+static void rig_outcome(void *context, const void *payload, size_t length)
+{
+    const struct lend_outcome *what = payload;
+    uint64_t id = spool_slot_id(rig.spool, what->slot);
+    for (unsigned i = 0; i < rig.messages; i++) {
+        if (rig.message[i].id == id) {
+            for (unsigned r = 0; r < what->count; r++) {
+                rig_fate(rig.message[i].first + what->recipients[r].recipient, what);
+            }
+        }
+    }
+    bounce_outcome(context, payload, length);
+}
+
+/* --- messages ----------------------------------------------------------------------------------------------------- */
+
+struct letter {
+    const char *sender;  /* NULL: "sender@sender.test" */
+    const char *domains; /* "a.test*3 b.test": recipients, in order */
+    size_t bytes;        /* of the body, about; over LIMIT_EXTENT_BYTES it is stored in extents */
+    bool eight_bit;
+    /* the rig's */
+    struct spool_append append;
+    struct buffer envelope;
+    char *body;
+    size_t body_length;
+    unsigned recipients;
+    uint64_t id;
+    uint64_t arrival_ms;
+    struct spool_format_extent *extents;
+    unsigned extent_count;
+    unsigned extents_written;
+    struct shard *shard;
+    _Atomic bool done;
+};
+
+static void letter_append(struct letter *letter);
+
+static void letter_stored(struct spool_append *append, enum err err)
+{
+    struct letter *letter = CONTAINER_OF(append, struct letter, append);
+    CHECK(err == ERR_OK);
+    enqueue_message(letter->shard, rig.spool, append->slot, letter->arrival_ms, buffer_bytes(&letter->envelope));
+    letter->done = true;
+}
+
+static void extent_stored(struct spool_append *append, enum err err)
+{
+    struct letter *letter = CONTAINER_OF(append, struct letter, append);
+    CHECK(err == ERR_OK);
+    letter->extents[letter->extents_written++] = append->extent;
+    letter_append(letter);
+}
+
+static void letter_append(struct letter *letter)
+{
+    size_t sent = (size_t)letter->extents_written * LIMIT_EXTENT_BYTES;
+    memset(&letter->append, 0, sizeof letter->append);
+    if (letter->extents_written < letter->extent_count) {
+        struct iovec piece = {.iov_base = letter->body + sent, .iov_len = LIMIT_EXTENT_BYTES};
+        letter->append.done = extent_stored;
+        spool_append_extent(rig.spool, &letter->append, letter->id, &piece, 1);
+        return;
+    }
+    struct iovec piece = {.iov_base = letter->body + sent, .iov_len = letter->body_length - sent};
+    letter->append.done = letter_stored;
+    struct spool_message message = {
+        .id = letter->id,
+        .arrival_ms = letter->arrival_ms,
+        .flags = letter->eight_bit ? SPOOL_FORMAT_HAS_8BIT : 0,
+        .recipients = (uint16_t)letter->recipients,
+        .envelope = buffer_bytes(&letter->envelope),
+        .prologue = BYTES("Received: from test\r\n"),
+        .body = &piece,
+        .body_pieces = 1,
+        .extents = letter->extents,
+        .extent_count = letter->extent_count,
+    };
+    spool_append_message(rig.spool, &letter->append, &message);
+}
+
+static void letter_begin(struct shard *shard, void *context)
+{
+    struct letter *letter = context;
+    letter->shard = shard;
+    letter->id = spool_new_id(rig.spool);
+    letter->arrival_ms = shard->wall_ms;
+    CHECK(rig.messages < RIG_MESSAGES);
+    rig.message[rig.messages].id = letter->id;
+    rig.message[rig.messages++].first = rig.recipients - letter->recipients;
+    letter_append(letter);
+}
+
+static void letter_envelope(struct letter *letter)
+{
+    letter->envelope = (struct buffer){.data = malloc(65536), .capacity = 65536};
+    const char *sender = letter->sender != NULL ? letter->sender : "sender@sender.test";
+    assert_true(envelope_add(&letter->envelope, ENVELOPE_SENDER, 0, bytes_of_string(sender)));
+    for (const char *at = letter->domains; *at != '\0';) {
+        size_t length = strcspn(at, "* ");
+        unsigned count = at[length] == '*' ? (unsigned)strtoul(at + length + 1, NULL, 10) : 1;
+        for (unsigned i = 0; i < count; i++) {
+            char address[300];
+            snprintf(address, sizeof address, "n%u@%.*s", rig.recipients++, (int)length, at);
+            assert_true(envelope_add(&letter->envelope, ENVELOPE_RECIPIENT, 0, bytes_of_string(address)));
+            letter->recipients++;
+        }
+        at += strcspn(at, " ");
+        at += *at == ' ';
+    }
+    assert_true(rig.recipients <= RIG_RECIPIENTS);
+}
+
+static void letter_body(struct letter *letter)
+{
+    static const char head[] = "Subject: test\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                               "Content-Transfer-Encoding: 8bit\r\n\r\n";
+    size_t capacity = letter->bytes + 1000;
+    struct buffer body = {.data = malloc(capacity), .capacity = capacity};
+    buffer_append(&body, bytes_of_string(head));
+    while (body.length < letter->bytes) {
+        buffer_append(&body, letter->eight_bit ? BYTES("caf\xc3\xa9 au lait, encore un caf\xc3\xa9\r\n")
+                                               : BYTES("the quick brown fox jumps over the lazy dog\r\n"));
+    }
+    buffer_append(&body, BYTES(".\r\n"));
+    letter->body = body.data;
+    letter->body_length = body.length;
+    if (body.length > LIMIT_EXTENT_BYTES) {
+        letter->extent_count = (unsigned)((body.length - 1) / LIMIT_EXTENT_BYTES);
+        letter->extents = calloc(letter->extent_count, sizeof *letter->extents);
+    }
+}
+
+static bool letter_done(void *context)
+{
+    const struct letter *letter = context;
+    return letter->done;
+}
+
+/* Accepts a message; returns the number of its first recipient. */
+static unsigned rig_mail(struct letter from)
+{
+    struct letter *letter = calloc(1, sizeof *letter);
+    unsigned first = rig.recipients;
+    letter->sender = from.sender;
+    letter->domains = from.domains;
+    letter->bytes = from.bytes;
+    letter->eight_bit = from.eight_bit;
+    letter_envelope(letter);
+    letter_body(letter);
+    assert_int_equal(shard_call(rig.group, rig.owner, letter_begin, letter), 0);
+    assert_true(comes(letter_done, letter, RIG_PATIENCE_MS));
+    free(letter->envelope.data);
+    free(letter->body);
+    free(letter->extents);
+    free(letter);
+    return first;
+}
+
+static unsigned rig_mails(unsigned count, const char *domains)
+{
+    unsigned first = rig.recipients;
+    for (unsigned i = 0; i < count; i++) {
+        rig_mail((struct letter){.domains = domains});
+    }
+    return first;
+}
+
+/* --- start and end ------------------------------------------------------------------------------------------------ */
+
+static void rig_recovered(void *context, const struct spool_recovered *message)
+{
+    struct shard *shard = context;
+    enqueue_recovered(shard->queue, 0, message);
+}
+
+static int rig_start_shard(struct shard *shard, void *context)
+{
+    (void)context;
+    stream_shard_start(shard);
+    struct delivery *delivery = delivery_new(shard, &rig.settings);
+    struct queue_ops ops;
+    delivery_queue_ops(&ops, delivery);
+    ops.outcome = rig_outcome;
+    struct queue *queue = queue_new(shard, &rig.queue, &ops, rig.spool_shard);
+    struct resolver *resolver = calloc(1, sizeof *resolver);
+    resolver->shard = shard;
+    shard->resolver = resolver;
+    delivery_start(delivery, queue, resolver);
+    if (shard->index != rig.owner) {
+        return 0;
+    }
+    struct spool_settings settings = {
+        .root = rig.root,
+        .segment_bytes = LIMIT_SEGMENT_BYTES_MIN,
+        .batch_bytes = LIMIT_SEGMENT_BYTES_MIN / 4,
+        .recovered = rig_recovered,
+        .context = shard,
+    };
+    char reason[256] = "";
+    if (spool_open(shard, &settings, &rig.spool, reason, sizeof reason) != ERR_OK) {
+        fprintf(stderr, "%s\n", reason);
+        return -EIO;
+    }
+    shard->spool = rig.spool;
+    queue_add_spool(queue, 0, rig.spool);
+    return 0;
+}
+
+static unsigned rig_lent(void)
+{
+    unsigned lent = 0;
+    for (uint32_t i = 0; i < rig.spool->segments.capacity; i++) {
+        lent += rig.spool->segments.at[i] != NULL ? (unsigned)rig.spool->segments.at[i]->lent : 0;
+    }
+    return lent;
+}
+
+static void rig_end_shard(struct shard *shard, void *context)
+{
+    (void)context;
+    CHECK(shard->delivery->attempts.used == 0 && shard->delivery->journals == 0);
+    CHECK(rig.may_leave || shard->queue->entries.used == 0);
+    queue_delete(shard->queue);
+    CHECK(shard->delivery->sites.count == 0);
+    delivery_delete(shard->delivery);
+    free(shard->resolver);
+    if (shard->index == rig.owner) {
+        CHECK(rig_lent() == 0);
+        CHECK(rig.may_leave || rig.spool->messages == 0);
+        spool_close(rig.spool);
+    }
+    stream_shard_stop(shard);
+}
+
+static void rig_init(unsigned shards)
+{
+    unsigned descriptors = loopback_descriptors();
+    memset(&rig, 0, sizeof rig);
+    rig_wall_offset_ms = 0;
+    rig.shards = shards;
+    rig.descriptors = descriptors;
+    pthread_mutex_init(&rig.names_lock, NULL);
+    snprintf(rig.root, sizeof rig.root, "/tmp/delivery-XXXXXX");
+    assert_non_null(mkdtemp(rig.root));
+    rig.queue = (struct queue_settings){
+        .retry_ms = {1000},
+        .retry_count = 1,
+        .expire_ms = 3600000,
+        .recipients_max = 100000,
+    };
+    rig.settings = (struct delivery_settings){
+        .hostname = BYTES("us.test"),
+        .routes = rig.routes,
+        .connections_max = 100,
+        .timeouts = {.connect_ms = 2000, .idle_ms = 500},
+        .bounces = true,
+        .bounce_quote_bytes_max = 10000,
+        .postmaster_domain = BYTES("us.test"),
+        .shard_count = shards,
+    };
+    for (unsigned i = 0; i < SMTP_CLIENT_PHASE_COUNT; i++) {
+        rig.settings.timeouts.phase_ms[i] = 3000;
+    }
+}
+
+/* By MX, or to a host by its name in DNS (`host` not NULL). */
+static struct delivery_route *rig_route(const char *domain, const char *host)
+{
+    struct delivery_route *route = &rig.routes[rig.settings.route_count++];
+    *route = (struct delivery_route){
+        .domain = bytes_of_string(domain),
+        .host = host != NULL ? bytes_of_string(host) : bytes_of("", 0),
+        .by_mx = host == NULL,
+        .port = ntohs(rig.port),
+        .connections_max = 4,
+        .messages_per_connection_max = 1000,
+        .recipients_max = 100,
+    };
+    return route;
+}
+
+static void rig_run(void)
+{
+    struct shard_group_settings settings = {
+        .shards = rig.shards,
+        .ring = {.entries = 256, .receive_buffers = 256, .receive_buffer_bytes = 4096},
+        .start = rig_start_shard,
+        .stop = rig_end_shard,
+    };
+    char reason[256] = "";
+    if (shard_group_start(&settings, &rig.group, reason, sizeof reason) != 0) {
+        fail_msg("%s", reason);
+    }
+    rig.running = true;
+}
+
+static void delivery_has_stopped(void *context)
+{
+    (void)context;
+    rig.stopped++;
+}
+
+static void stop_delivery(struct shard *shard, void *context)
+{
+    uint64_t *grace_ms = context;
+    delivery_stop(shard->delivery, shard->now_ms + *grace_ms, delivery_has_stopped, NULL);
+}
+
+static void end_loop(struct shard *shard, void *context)
+{
+    (void)context;
+    shard->stopping = true;
+}
+
+struct busy {
+    unsigned attempts;
+    unsigned journals;
+    unsigned entries;
+};
+
+static void look_busy(struct shard *shard, void *context)
+{
+    struct busy *busy = context;
+    busy->attempts += shard->delivery->attempts.used;
+    busy->journals += shard->delivery->journals;
+    busy->entries += shard->queue->entries.used;
+}
+
+static bool is_quiet(void *context)
+{
+    unsigned *rounds = context;
+    struct busy busy = {0};
+    for (unsigned i = 0; i < rig.shards; i++) {
+        shard_call(rig.group, i, look_busy, &busy);
+    }
+    busy.entries *= !rig.may_leave;
+    *rounds = busy.attempts + busy.journals + busy.entries == 0 ? *rounds + 1 : 0;
+    return *rounds >= 4;
+}
+
+static bool all_stopped(void *context)
+{
+    (void)context;
+    return rig.stopped == rig.shards;
+}
+
+static void rig_stop(uint64_t grace_ms)
+{
+    rig.stopped = 0;
+    for (unsigned i = 0; i < rig.shards; i++) {
+        assert_int_equal(shard_call(rig.group, i, stop_delivery, &grace_ms), 0);
+    }
+    assert_true(comes(all_stopped, NULL, RIG_PATIENCE_MS));
+    unsigned rounds = 0;
+    assert_true(comes(is_quiet, &rounds, RIG_PATIENCE_MS));
+    for (unsigned i = 0; i < rig.shards; i++) {
+        assert_int_equal(shard_call(rig.group, i, end_loop, NULL), 0);
+    }
+    shard_group_join(rig.group);
+    rig.running = false;
+}
+
+/* After a failed assertion shards and hosts still run: no other test could be trusted. */
+static int rig_teardown(void **state)
+{
+    (void)state;
+    if (rig.running) {
+        fflush(NULL);
+        _exit(1);
+    }
+    return 0;
+}
+
+static int rig_unlink(const char *path, const struct stat *about, int type, struct FTW *ftw)
+{
+    (void)about;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static bool all_finished(void *context)
+{
+    (void)context;
+    return rig.finished >= rig.recipients;
+}
+
+static void rig_settle(void)
+{
+    if (!comes(all_finished, NULL, RIG_PATIENCE_MS)) {
+        for (unsigned i = 0; i < rig.recipients; i++) {
+            if (rig.finals[i] == 0) {
+                fail_msg("%u of %u have no fate; the first is n%u: deferred %u times, \"%s\"",
+                         rig.recipients - rig.finished, rig.recipients, i, rig.deferrals[i], rig.text[i]);
+            }
+        }
+    }
+}
+
+static void rig_check(void)
+{
+    for (unsigned i = 0; i < rig.recipients; i++) {
+        if (rig.finals[i] > 1 || (rig.finals[i] == 0 && !rig.may_leave)) {
+            fail_msg("n%u has %u fates: \"%s\"", i, rig.finals[i], rig.text[i]);
+        }
+        bool delivered = rig.finals[i] == 1 && rig.status[i] == SPOOL_FORMAT_DELIVERED;
+        if ((delivered && rig.accepted[i] == 0) || rig.accepted[i] > 1) {
+            fail_msg("n%u was accepted %u times and is %sdelivered", i, rig.accepted[i], delivered ? "" : "not ");
+        }
+    }
+}
+
+/* Everything has its fate; then nothing may be left. */
+static void rig_end(void)
+{
+    if (!rig.may_leave) {
+        rig_settle();
+        unsigned rounds = 0;
+        comes(is_quiet, &rounds, RIG_PATIENCE_MS); /* notifications */
+    }
+    rig_stop(3000);
+    for (unsigned i = 0; i < rig.host_count; i++) {
+        host_delete(&rig.hosts[i]);
+    }
+    rig_check();
+    nftw(rig.root, rig_unlink, 8, FTW_DEPTH | FTW_PHYS);
+    pthread_mutex_destroy(&rig.names_lock);
+    assert_int_equal(loopback_descriptors(), rig.descriptors);
+}
+
+static bool all_have_status(unsigned first, unsigned count, enum spool_format_status status)
+{
+    for (unsigned i = first; i < first + count; i++) {
+        if (rig.status[i] != (int)status) {
+            print_message("n%u has status %d: \"%s\"\n", i, rig.status[i], rig.text[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+#endif

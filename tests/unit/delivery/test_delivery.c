@@ -1,0 +1,763 @@
+/* Delivery against hosts that behave, that refuse, and that break off wherever they can. */
+#include "delivery_rig.h"
+
+/* --- what every test begins with ---------------------------------------------------------------------------------- */
+
+static struct host *begin(unsigned shards, host_script *script)
+{
+    rig_init(shards);
+    struct host *host = host_new(script);
+    rig_names_host("host", host);
+    rig_route("*", "host");
+    return host;
+}
+
+static bool deferred_once(void *context)
+{
+    const unsigned *number = context;
+    return rig.deferrals[*number] != 0 || rig.finals[*number] != 0;
+}
+
+static void wait_deferred(unsigned number)
+{
+    assert_true(comes(deferred_once, &number, RIG_PATIENCE_MS));
+    assert_int_equal(rig.finals[number], 0);
+}
+
+/* --- hosts that take everything ----------------------------------------------------------------------------------- */
+
+static void everything_is_delivered(unsigned shards, unsigned first, unsigned count)
+{
+    struct host *host = begin(shards, NULL);
+    rig.settings.first_shard = first;
+    rig.settings.shard_count = count;
+    rig_run();
+    rig_mails(60, "a.test*3 b.test c.test");
+    rig_mail((struct letter){.domains = "a.test", .bytes = 3000000});
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    assert_true(host->open_most <= 4);
+    rig_end();
+}
+
+static void test_delivered(void **state)
+{
+    (void)state;
+    everything_is_delivered(1, 0, 1);
+}
+
+static void test_delivered_by_two_shards(void **state)
+{
+    (void)state;
+    everything_is_delivered(2, 0, 2);
+}
+
+static void test_delivered_by_another_shard(void **state)
+{
+    (void)state;
+    everything_is_delivered(2, 1, 1);
+}
+
+/* Domains whose site belongs to the other shard move there, and their retries with them. */
+static const char *first_is_deferred(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)line;
+    return at == AT_MAIL && talk->number == 1 && talk->transactions == 1 ? "450 4.2.0 not now" : NULL;
+}
+
+static void test_forwarded_between_shards(void **state)
+{
+    (void)state;
+    static char domains[16][16];
+    rig_init(2);
+    struct host *host = host_new(first_is_deferred);
+    rig_route("*", NULL);
+    for (unsigned i = 0; i < 16; i++) {
+        snprintf(domains[i], sizeof domains[i], "d%u.test", i);
+        rig_name((struct name){
+            .domain = domains[i], .class = MX_HOSTS, .host_count = 1, .hosts = {host}, .delay_ms = i % 3 * 10});
+    }
+    rig_run();
+    for (unsigned i = 0; i < 16; i++) {
+        rig_mails(5, domains[i]);
+    }
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+/* --- hosts that end every connection ------------------------------------------------------------------------------ */
+
+static const char *closes_at_mail(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == AT_MAIL ? TALK_CLOSE : NULL;
+}
+
+static const char *says_421_at_mail(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == AT_MAIL ? "!421 4.7.0 too busy" : NULL;
+}
+
+static const char *closes_after_ehlo(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == AT_EHLO ? "!250 host" : NULL;
+}
+
+static const char *says_421_after_ehlo(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == AT_EHLO ? "!250 host\r\n421 4.7.0 go away" : NULL;
+}
+
+static const char *closes_at_greeting(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == AT_GREETING ? TALK_CLOSE : NULL;
+}
+
+static const char *closes_at_data(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == AT_DATA ? TALK_CLOSE : NULL;
+}
+
+static const char *closes_at_dot(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == AT_DOT ? TALK_CLOSE : NULL;
+}
+
+/* Half a second of it, while 20 messages wait: some connections, not hundreds; then all is well. */
+static void a_useless_host(host_script *script)
+{
+    struct host *host = begin(1, script);
+    rig_run();
+    rig_mails(20, "a.test");
+    usleep(500000);
+    print_message("        %u connections\n", host->connections);
+    assert_in_range(host->connections, 1, 8);
+    host->script = NULL;
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+static void test_useless_hosts(void **state)
+{
+    (void)state;
+    a_useless_host(closes_at_greeting);
+    a_useless_host(closes_after_ehlo);
+    a_useless_host(says_421_after_ehlo);
+    a_useless_host(closes_at_mail);
+    a_useless_host(says_421_at_mail);
+    a_useless_host(closes_at_data);
+    a_useless_host(closes_at_dot);
+}
+
+/* One message per connection, the next one is cut off: progress, and nobody is deferred. */
+static const char *one_per_connection(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)line;
+    return at == AT_MAIL && talk->transactions > 1 ? TALK_CLOSE : NULL;
+}
+
+static void test_one_message_per_connection(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, one_per_connection);
+    rig_run();
+    rig_mails(40, "a.test");
+    rig_settle();
+    assert_in_range(host->connections, 30, 60);
+    for (unsigned i = 0; i < rig.recipients; i++) {
+        assert_int_equal(rig.deferrals[i], 0);
+    }
+    rig_end();
+}
+
+/* --- hosts that stall --------------------------------------------------------------------------------------------- */
+
+static _Atomic enum talk_at stall_at;
+
+static const char *stalls(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == stall_at ? TALK_STALL : NULL;
+}
+
+static void test_timeouts(void **state)
+{
+    (void)state;
+    static const struct {
+        enum talk_at at;
+        size_t bytes;
+        const char *text;
+    } cases[] = {
+        {AT_GREETING, 0, "timed out waiting for the greeting"},
+        {AT_EHLO, 0, "timed out waiting for the reply to EHLO"},
+        {AT_MAIL, 0, "timed out waiting for the reply to MAIL"},
+        {AT_RCPT, 0, "timed out waiting for the reply to RCPT"},
+        {AT_DATA, 0, "timed out waiting for the reply to DATA"},
+        {AT_BODY, 20000000, "timed out sending the message"},
+        {AT_DOT, 0, "timed out waiting for the reply to the final dot; the message may arrive twice"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct host *host = begin(1, stalls);
+        for (unsigned phase = 0; phase < SMTP_CLIENT_PHASE_COUNT; phase++) {
+            rig.settings.timeouts.phase_ms[phase] = 300;
+        }
+        stall_at = cases[i].at;
+        rig_run();
+        unsigned number = rig_mail((struct letter){.domains = "a.test", .bytes = cases[i].bytes});
+        wait_deferred(number);
+        assert_string_equal(rig.text[number], cases[i].text);
+        host->script = NULL;
+        rig_settle();
+        assert_int_equal(rig.status[number], SPOOL_FORMAT_DELIVERED);
+        rig_end();
+    }
+}
+
+static void test_quit_without_an_answer(void **state)
+{
+    (void)state;
+    begin(1, stalls);
+    rig.settings.timeouts.idle_ms = 100;
+    rig.settings.timeouts.phase_ms[SMTP_CLIENT_PHASE_QUIT] = 200;
+    stall_at = AT_QUIT;
+    rig_run();
+    rig_mails(3, "a.test");
+    rig_settle();
+    rig_end();
+}
+
+/* --- bodies ------------------------------------------------------------------------------------------------------- */
+
+static _Atomic unsigned bodies;
+
+static const char *breaks_the_first_body(struct talk *talk, enum talk_at at, const char *line)
+{
+    char bytes[100000];
+    (void)line;
+    if (at == AT_BODY && bodies++ == 0) {
+        for (size_t length = 0; length < 3000000;) {
+            ssize_t n = recv(talk->fd, bytes, sizeof bytes, 0);
+            length += n > 0 ? (size_t)n : length;
+        }
+        return TALK_CLOSE;
+    }
+    return NULL;
+}
+
+static const char *refuses_during_body(struct talk *talk, enum talk_at at, const char *line)
+{
+    char bytes[100000];
+    (void)line;
+    if (at == AT_BODY) {
+        for (size_t length = 0; length < 1000000;) {
+            ssize_t n = recv(talk->fd, bytes, sizeof bytes, 0);
+            length += n > 0 ? (size_t)n : length;
+        }
+        return "!552 5.3.4 too large for me";
+    }
+    return NULL;
+}
+
+/* A reply that no honest host can give: the message is not there yet. */
+static const char *accepts_during_body(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)line;
+    char bytes[100000];
+    if (at == AT_BODY && bodies++ == 0) {
+        recv(talk->fd, bytes, sizeof bytes, 0);
+        loopback_write(talk->fd, "250 2.0.0 kept\r\n", 16);
+        usleep(50000);
+        return TALK_CLOSE;
+    }
+    return NULL;
+}
+
+static void test_body_is_cut_off(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, breaks_the_first_body);
+    bodies = 0;
+    rig_run();
+    unsigned number = rig_mail((struct letter){.domains = "a.test", .bytes = 50u << 20});
+    wait_deferred(number);
+    assert_string_equal(rig.text[number], "lost the connection while sending the message");
+    rig_settle();
+    assert_in_range(host->last_body_bytes, 50u << 20, (50u << 20) + 1000);
+    rig_end();
+}
+
+static void test_body_is_refused_early(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, refuses_during_body);
+    rig_run();
+    unsigned number = rig_mail((struct letter){.domains = "a.test", .bytes = 20u << 20, .sender = ""});
+    rig_settle();
+    print_message("        %s\n", rig.text[number]);
+    (void)host;
+    rig_end();
+}
+
+static void test_body_is_accepted_too_early(void **state)
+{
+    (void)state;
+    begin(1, accepts_during_body);
+    bodies = 0;
+    rig_run();
+    unsigned number = rig_mail((struct letter){.domains = "a.test", .bytes = 20u << 20});
+    wait_deferred(number);
+    rig_settle();
+    assert_int_equal(rig.status[number], SPOOL_FORMAT_DELIVERED);
+    rig_end();
+}
+
+static const char *no_8bitmime(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)line;
+    if (at == AT_DOT && talk->eight_bit) {
+        return "554 5.6.3 eight bits";
+    }
+    return at == AT_EHLO ? "250-host\r\n250 PIPELINING" : NULL;
+}
+
+static void test_converted(void **state)
+{
+    (void)state;
+    begin(1, no_8bitmime);
+    rig_run();
+    for (unsigned i = 0; i < 20; i++) {
+        rig_mail((struct letter){.domains = "a.test*2", .bytes = i * 50000, .eight_bit = true});
+    }
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+/* --- recipients --------------------------------------------------------------------------------------------------- */
+
+static const char *three_at_a_time(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)line;
+    return at == AT_RCPT && talk->accepted_count == 3 ? "452 4.5.3 too many recipients" : NULL;
+}
+
+static const char *announces_limits(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)line;
+    if (at == AT_MAIL && talk->transactions > 2) {
+        return "451 4.7.0 I had said MAILMAX=2";
+    }
+    if (at == AT_RCPT && talk->recipients > 2) {
+        return "550 5.5.3 I had said RCPTMAX=2";
+    }
+    return at == AT_EHLO ? "250-host\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=2 RCPTMAX=2 RCPTDOMAINMAX=1" : NULL;
+}
+
+static void test_excess_recipients(void **state)
+{
+    (void)state;
+    begin(1, three_at_a_time);
+    rig_run();
+    rig_mails(4, "a.test*10");
+    rig_settle();
+    for (unsigned i = 0; i < rig.recipients; i++) {
+        assert_int_equal(rig.deferrals[i], 0);
+    }
+    rig_end();
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    begin(1, announces_limits);
+    rig_run();
+    uint64_t begin_ms = clock_monotonic_ms();
+    rig_mails(6, "a.test*3 b.test c.test*2 a.test");
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    assert_in_range(clock_monotonic_ms() - begin_ms, 0, 900);
+    rig_end();
+}
+
+static const char *mixed_recipients(struct talk *talk, enum talk_at at, const char *line)
+{
+    unsigned number = 0;
+    if (at == AT_RCPT && sscanf(line, "RCPT TO:<n%u@", &number) == 1) {
+        return number % 4 == 1 ? "550 5.1.1 nobody" : number % 4 == 2 && talk->number < 3 ? "450 4.2.1 later" : NULL;
+    }
+    return NULL;
+}
+
+static void test_mixed_recipients(void **state)
+{
+    (void)state;
+    struct host *host = begin(2, mixed_recipients);
+    rig_run();
+    rig_mails(10, "a.test*8");
+    rig_settle();
+    for (unsigned i = 0; i < rig.recipients; i++) {
+        assert_int_equal(rig.status[i], i % 4 == 1 ? SPOOL_FORMAT_FAILED : SPOOL_FORMAT_DELIVERED);
+    }
+    unsigned rounds = 0;
+    assert_true(comes(is_quiet, &rounds, RIG_PATIENCE_MS));
+    assert_int_equal(host->notices, 20); /* each refusal is told when it comes */
+    rig_end();
+}
+
+/* --- DNS ---------------------------------------------------------------------------------------------------------- */
+
+static void test_dns_refuses(void **state)
+{
+    (void)state;
+    rig_init(1);
+    struct host *host = host_new(NULL);
+    rig_route("*", NULL);
+    rig_names_host("sender.test", host);
+    rig_name((struct name){.domain = "null.test", .class = MX_NULL});
+    rig_name((struct name){.domain = "gone.test", .class = MX_NO_DOMAIN, .delay_ms = 20});
+    rig_run();
+    rig_mail((struct letter){.domains = "null.test*250 gone.test*250"});
+    for (unsigned i = 0; i < 300; i++) {
+        rig_mail((struct letter){.domains = i % 2 != 0 ? "null.test" : "gone.test", .sender = ""});
+    }
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_FAILED));
+    rig_end();
+}
+
+static void test_dns_recovers(void **state)
+{
+    (void)state;
+    rig_init(1);
+    struct host *host = host_new(NULL);
+    rig_route("*", NULL);
+    rig_names_host("sender.test", host);
+    rig_name((struct name){.domain = "a.test", .class = MX_TEMPORARY, .ttl_ms = 100});
+    rig_run();
+    unsigned first = rig_mails(5, "a.test");
+    wait_deferred(first);
+    rig_names_host("a.test", host);
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+/* The name of a configured host: not found while its messages expire, or are removed, under the lookup. */
+static void test_dns_ends_the_last_recipient(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, NULL);
+    (void)host;
+    rig_name((struct name){.domain = "broken", .class = MX_TEMPORARY, .ttl_ms = 100, .delay_ms = 300});
+    rig_route("broken.test", "broken");
+    rig.queue.expire_ms = 5000;
+    rig_run();
+    rig_mail((struct letter){.domains = "broken.test", .sender = ""});
+    usleep(50000);
+    rig_wall_offset_ms = 6000;
+    rig_settle();
+    assert_int_equal(rig.status[0], SPOOL_FORMAT_EXPIRED);
+    rig_end();
+}
+
+/* Its name expires and cannot be found again, while it is busy: the addresses known so far serve on, without a spin. */
+static const char *slow_dot(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    if (at == AT_DOT) {
+        usleep(30000);
+    }
+    return NULL;
+}
+
+static void count_enters(struct shard *shard, void *context)
+{
+    *(uint64_t *)context = ring_counters(shard->ring)->enters;
+}
+
+static void test_dns_fails_under_load(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, slow_dot);
+    rig_name((struct name){.domain = "host", .class = MX_HOSTS, .host_count = 1, .hosts = {host}, .ttl_ms = 100});
+    rig_run();
+    rig_mails(60, "a.test");
+    rig_name((struct name){.domain = "host", .class = MX_TEMPORARY, .ttl_ms = 5000});
+    uint64_t before = 0;
+    uint64_t after = 0;
+    shard_call(rig.group, 0, count_enters, &before);
+    usleep(300000);
+    shard_call(rig.group, 0, count_enters, &after);
+    assert_in_range(after - before, 0, 1000);
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+/* --- several hosts, limits of connections ------------------------------------------------------------------------- */
+
+static const char *refuses_greeting(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == AT_GREETING ? "!554 5.7.0 not you" : NULL;
+}
+
+static void test_second_host(void **state)
+{
+    (void)state;
+    rig_init(1);
+    struct host *refusing = host_new(refuses_greeting);
+    struct host *silent = host_new(closes_at_greeting);
+    struct host *good = host_new(NULL);
+    struct host dead = {.address = good->address};
+    dead.address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 99); /* nobody listens */
+    rig_route("*", NULL);
+    rig_name((struct name){
+        .domain = "a.test", .class = MX_HOSTS, .host_count = 4, .hosts = {&dead, refusing, silent, good}});
+    rig_run();
+    rig_mails(10, "a.test*2");
+    rig_settle();
+    assert_true(refusing->connections != 0 && silent->connections != 0);
+    for (unsigned i = 0; i < rig.recipients; i++) {
+        assert_int_equal(rig.deferrals[i], 0);
+    }
+    rig_end();
+}
+
+/* The second connection is refused while the first works, and then the first one ends. */
+static const char *one_connection_only(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)line;
+    if (at == AT_DOT) {
+        usleep(20000);
+    }
+    return at == AT_GREETING && talk->number == 2 ? "!421 4.7.0 one is enough" : NULL;
+}
+
+static void test_refused_beside_a_working_one(void **state)
+{
+    (void)state;
+    begin(1, one_connection_only);
+    rig.routes[0].connections_max = 2;
+    rig.routes[0].messages_per_connection_max = 5;
+    rig_run();
+    rig_mails(12, "a.test");
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+/* All sites together may have two connections; idle ones of one site make room for another. */
+static void test_connections_of_all_sites(void **state)
+{
+    (void)state;
+    static char domains[8][16];
+    rig_init(1);
+    rig.settings.connections_max = 2;
+    rig.settings.timeouts.idle_ms = 60000;
+    rig_route("sender.test", NULL);
+    for (unsigned i = 0; i < 8; i++) {
+        snprintf(domains[i], sizeof domains[i], "d%u.test", i);
+        struct host *host = host_new(NULL);
+        rig_names_host(domains[i], host);
+        rig.routes[0].port = ntohs(rig.port);
+        rig_route(domains[i], domains[i]);
+    }
+    rig_route("*", NULL);
+    rig_run();
+    for (unsigned round = 0; round < 5; round++) {
+        for (unsigned i = 0; i < 8; i++) {
+            rig_mail((struct letter){.domains = domains[i]});
+        }
+    }
+    rig_settle();
+    usleep(50000);
+    rig_mails(2, "d0.test d3.test d7.test");
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+/* --- the operator, the clock, reload, stop ------------------------------------------------------------------------ */
+
+static void act(struct shard *shard, void *context)
+{
+    struct manage_match all = {.domain = bytes_of("", 0)};
+    manage_act(shard->queue, &all, *(enum queue_wish *)context);
+}
+
+static void operate(enum queue_wish wish)
+{
+    for (unsigned i = 0; i < rig.shards; i++) {
+        shard_call(rig.group, i, act, &wish);
+    }
+}
+
+static void test_operator(void **state)
+{
+    (void)state;
+    static const enum queue_wish wishes[] = {QUEUE_HOLD,  QUEUE_RELEASE, QUEUE_RETRY, QUEUE_HOLD,   QUEUE_RELEASE,
+                                             QUEUE_RETRY, QUEUE_BOUNCE,  QUEUE_HOLD,  QUEUE_REMOVE, QUEUE_RELEASE};
+    struct host *host = begin(2, slow_dot);
+    rig_run();
+    for (size_t i = 0; i < sizeof wishes / sizeof wishes[0]; i++) {
+        host->script = i % 3 == 1 ? closes_at_mail : slow_dot;
+        rig_mails(10, "a.test b.test");
+        usleep(20000);
+        operate(wishes[i]);
+    }
+    operate(QUEUE_RELEASE);
+    host->script = NULL;
+    rig_settle();
+    rig_end();
+}
+
+static void test_expires_while_the_site_is_suspended(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, closes_at_greeting);
+    rig.queue.expire_ms = 100000;
+    rig_run();
+    rig_mails(10, "a.test b.test c.test d.test");
+    usleep(300000);
+    rig_wall_offset_ms = 200000;
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_EXPIRED));
+    host->script = NULL; /* for the notifications */
+    rig_end();
+}
+
+static void test_clock_is_set_back(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, closes_at_mail);
+    rig_run();
+    unsigned first = rig_mails(5, "a.test");
+    wait_deferred(first);
+    rig_wall_offset_ms = -3000;
+    host->script = NULL;
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+static void reload(struct shard *shard, void *context)
+{
+    delivery_reload(shard->delivery, context);
+}
+
+/* Routes change under lookups, connections, refusals and waits. */
+static void test_reload(void **state)
+{
+    (void)state;
+    static struct delivery_route new_routes[1];
+    struct host *host = begin(2, slow_dot);
+    rig_name((struct name){.domain = "slow", .class = MX_HOSTS, .host_count = 1, .hosts = {host}, .delay_ms = 150});
+    rig_name((struct name){.domain = "never", .class = MX_TEMPORARY, .delay_ms = 60000});
+    rig_name((struct name){.domain = "resolving.test", .class = MX_TEMPORARY, .delay_ms = 60000});
+    rig_name((struct name){.domain = "waiting.test", .class = MX_TEMPORARY, .ttl_ms = 60000});
+    rig_route("slow.test", "slow");
+    rig_route("never.test", "never");
+    rig_route("resolving.test", NULL);
+    rig_route("waiting.test", NULL);
+    rig_run();
+    rig_mails(5, "a.test slow.test never.test resolving.test waiting.test");
+    usleep(30000);
+    new_routes[0] = rig.routes[0];
+    rig.other_settings = rig.settings;
+    rig.other_settings.routes = new_routes;
+    rig.other_settings.route_count = 1;
+    for (unsigned i = 0; i < rig.shards; i++) {
+        shard_call(rig.group, i, reload, &rig.other_settings);
+    }
+    memset(rig.routes + 1, 0xff, sizeof rig.routes[0]); /* not looked at by new work */
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+/* A stop at a random moment of every phase: what was not delivered stays in the spool, and the next start delivers it.
+ */
+static void stop_and_start(host_script *script, unsigned after_us, uint64_t grace_ms)
+{
+    struct host *host = begin(2, script);
+    rig_name((struct name){.domain = "slow", .class = MX_HOSTS, .host_count = 1, .hosts = {host}, .delay_ms = 40});
+    rig_route("slow.test", "slow");
+    rig.may_leave = true;
+    rig_run();
+    rig_mails(10, "a.test*2 slow.test");
+    rig_mail((struct letter){.domains = "a.test", .bytes = 5000000});
+    usleep(after_us);
+    rig_stop(grace_ms);
+    rig.may_leave = false;
+    host->script = NULL;
+    rig_run();
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+static void test_stop(void **state)
+{
+    (void)state;
+    for (unsigned at = AT_GREETING; at < AT_COUNT; at++) {
+        stall_at = at;
+        stop_and_start(stalls, at * 3000, 50);
+    }
+    stop_and_start(slow_dot, 30000, 1000);
+    stop_and_start(NULL, 1000, 1000);
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, rig_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_delivered),
+        TEST(test_delivered_by_two_shards),
+        TEST(test_delivered_by_another_shard),
+        TEST(test_forwarded_between_shards),
+        TEST(test_useless_hosts),
+        TEST(test_one_message_per_connection),
+        TEST(test_timeouts),
+        TEST(test_quit_without_an_answer),
+        TEST(test_body_is_cut_off),
+        TEST(test_body_is_refused_early),
+        TEST(test_body_is_accepted_too_early),
+        TEST(test_converted),
+        TEST(test_excess_recipients),
+        TEST(test_limits),
+        TEST(test_mixed_recipients),
+        TEST(test_dns_refuses),
+        TEST(test_dns_recovers),
+        TEST(test_dns_ends_the_last_recipient),
+        TEST(test_dns_fails_under_load),
+        TEST(test_second_host),
+        TEST(test_refused_beside_a_working_one),
+        TEST(test_connections_of_all_sites),
+        TEST(test_operator),
+        TEST(test_expires_while_the_site_is_suspended),
+        TEST(test_clock_is_set_back),
+        TEST(test_reload),
+        TEST(test_stop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
