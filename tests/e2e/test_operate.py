@@ -1,17 +1,20 @@
 """What an operator does: looks at the queue and changes it, reloads, watches, lets systemd watch."""
+import ctypes
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
 from harness.client import Client, send
-from harness.load import program
+from harness.load import LoadSink, load_source, program
 from harness.report import Report
 from harness.server import BINARY, free_port, wait_until
+from harness.sink import Stall
 
 BODY = "Subject: operate\r\n\r\nbody\r\n"
 
@@ -150,7 +153,6 @@ def test_bounce(deferring):
 
 
 def test_recipients_in_an_attempt_are_dealt_with_when_it_ends(make_server, sink):
-    from harness.sink import Stall
     server = make_server(sink, retry={"schedule": ("1h",)})
     sink.on("RCPT", Stall(1, then="451 4.2.1 later"))
     send(server.port, "a@a.test", ["b@b.test"], BODY)
@@ -268,17 +270,36 @@ def test_health(server):
     assert server.control("GET", "/healthz")[0] == 200
 
 
+class Stopped:
+    """Stops one thread of another process, as a loop that hangs would; the others run on."""
+    SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
+
+    def __init__(self, thread):
+        self.thread = thread
+        self.ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+        self.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+
+    def _ask(self, request):
+        if self.ptrace(request, self.thread, None, None) != 0:
+            pytest.skip("ptrace is not allowed here: " + os.strerror(ctypes.get_errno()))
+
+    def __enter__(self):
+        self._ask(self.SEIZE)
+        self._ask(self.INTERRUPT)
+        os.waitpid(self.thread, 0x40000000)  # __WALL
+
+    def __exit__(self, *_):
+        self._ask(self.DETACH)
+
+
 def test_a_hanging_shard_is_not_healthy(server):
-    """SIGSTOP of one thread is what a loop that hangs looks like."""
     tasks = {}
     for task in os.listdir(f"/proc/{server.process.pid}/task"):
         with open(f"/proc/{server.process.pid}/task/{task}/comm", encoding="ascii") as file:
             tasks[file.read().strip()] = int(task)
-    assert "shard-1" in tasks, tasks
-    gdb = program("gdb")
-    hang = subprocess.Popen([gdb, "-q", "-batch", "-p", str(tasks["shard-1"]), "-ex", "shell sleep 4"],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    hang.wait(30)
+    with Stopped(tasks["shard-1"]):
+        status, text = server.get("/healthz", timeout=10)
+        assert status == 503 and "shard 1" in text
     wait_until(lambda: server.get("/healthz", timeout=10)[0] == 200, 10, "health again")
 
 
@@ -397,10 +418,8 @@ def test_reload_of_a_broken_file(server, sink):
 
 
 def test_reload_under_load(make_server, tmp_path):
-    from harness.load import LoadSink, load_source
     with LoadSink(tmp_path / "sink.log") as sink:
         server = make_server(sink, events={"path": ""})
-        import threading
         runs = []
         thread = threading.Thread(target=lambda: runs.append(load_source(server.port, messages=6000, sessions=20)))
         thread.start()
@@ -419,4 +438,4 @@ def test_ports_in_use_are_said(make_server, sink, server):
     other.start(wait=False)
     assert other.process.wait(10) in (70, 78)
     other.process = None
-    assert str(server.admin_port) in other.log() and "in use" in other.log()
+    assert "listener in: Address already in use" in other.log()

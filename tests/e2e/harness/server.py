@@ -18,6 +18,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 PLAIN_BINARY = os.environ.get("RINGPOST", os.path.join(ROOT, "build/release/ringpost"))
 BINARY = os.environ.get("RINGPOST_SAN") or PLAIN_BINARY
 SANITIZED = bool(os.environ.get("RINGPOST_SAN"))
+# A real disk, where /tmp may not be one, and short enough for the name of a unix socket.
+DIRECTORY = os.environ.get("E2E_DIRECTORY", "/var/tmp")
 # Sanitizers, failed CHECKs and the C library's own complaints: none may ever appear in a log.
 DISASTER = re.compile(r"AddressSanitizer|ThreadSanitizer|LeakSanitizer|runtime error:|CHECK failed|check failed|"
                       r"free\(\): |malloc\(\): |stack smashing|Assertion .* failed")
@@ -63,13 +65,13 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Ringpost:
-    """A server with its files below `directory` (/var/tmp by default, which is a real disk where /tmp may not be).
+    """A server with its files below `directory` (one of its own by default, which close() removes).
 
     Keyword arguments lay over the defaults, group by group. `listeners` holds changes to the first listener when it is a
     dictionary. `sink` is anything with an `endpoint`; all mail goes there unless `routes` says otherwise."""
 
     def __init__(self, sink=None, directory=None, environment=None, **changes):
-        self.directory = directory or tempfile.mkdtemp(prefix="ringpost-", dir="/var/tmp")
+        self.directory = directory or tempfile.mkdtemp(prefix="ringpost-", dir=DIRECTORY)
         self.own_directory = directory is None
         self.environment = environment or {}
         self.port, self.admin_port = free_port(), free_port()
