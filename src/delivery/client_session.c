@@ -24,7 +24,8 @@
 #include "delivery/outcome.h"
 #include "queue/schedule.h"
 
-#define CLIENT_SESSION_BODY_PIECES 6 /* per write, each of up to LIMIT_EXTENT_BYTES: progress is seen this often */
+#define CLIENT_SESSION_LAST_WORDS_MS 1000 /* to read what a host said before it broke off */
+#define CLIENT_SESSION_BODY_PIECES 6      /* per write, each of up to LIMIT_EXTENT_BYTES: progress is seen this often */
 
 static void client_session_drive(struct client_session *session);
 static bool connect_next(struct client_session *session);
@@ -264,6 +265,8 @@ static void timer_fired(struct timer *timer)
     uint64_t now_ms = session->delivery->shard->now_ms;
     if (now_ms < session->deadline_ms) {
         wheel_arm(&session->delivery->shard->wheel, &session->timer, session->deadline_ms);
+    } else if (session->connected && session->stream.error != 0 && !stream_sending(&session->stream)) {
+        session_close(session, true);
     } else if (session->connected && stream_sending(&session->stream) &&
                session->sent_before != session->stream.sent_bytes) {
         session->sent_before = session->stream.sent_bytes;
@@ -621,6 +624,17 @@ static bool converse(struct client_session *session)
     }
 }
 
+/* A host that refuses a message within its body says so and closes. Our send may learn of it before the refusal has
+ * been read, which would be lost with the connection, and the message tried again and again. */
+static bool last_words(struct client_session *session)
+{
+    if (session->stream.error == 0 || session->stream.eof || !session->stream.receive.in_flight) {
+        return false;
+    }
+    set_deadline(session, CLIENT_SESSION_LAST_WORDS_MS);
+    return true;
+}
+
 static void client_session_drive(struct client_session *session)
 {
     if (session->closing || !session->connected) {
@@ -640,8 +654,13 @@ static void client_session_drive(struct client_session *session)
         return;
     }
     session->sending = NULL;
-    begin_next(session);
+    if (session->stream.error == 0) {
+        begin_next(session);
+    }
     if (!converse(session)) {
+        return;
+    }
+    if (last_words(session)) {
         return;
     }
     if (session->stream.error != 0 || session->stream.eof) {
