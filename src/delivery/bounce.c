@@ -6,7 +6,8 @@
  * So a power cut between the two loses the outcome, never the notification: the recipient is tried once more.
  *
  * When the spool cannot write, the outcome is kept here, later ones behind it, and tried again each second, for as long
- * as it takes: the recipient's entry is gone from the queue, and this is all that knows what happened.
+ * as it takes: the recipient's entry is gone from the queue, and this is all that knows what happened. Only a stop puts
+ * an end to it, at its deadline; the recipient is tried once more after the next start.
  *
  * A notification about a message with the null sender is never made (RFC 5321 4.5.5, 3.6.3).
  */
@@ -117,6 +118,8 @@ static void outcome_done(struct spool_append *append, enum err err)
     if (err == ERR_OK || err == ERR_NOT_FOUND || err == ERR_CLOSED) {
         count_outcome(journal);
         journal_free(journal);
+    } else if (delivery->stopping && delivery->shard->now_ms >= delivery->stop_timer.expires_ms) {
+        journal_free(journal); /* the disk will not have it, and the time to stop is over */
     } else {
         list_push_back(&delivery->failed_journals, &journal->failed);
         shard_arm(delivery->shard, &delivery->journal_timer, BOUNCE_RETRY_MS);

@@ -141,7 +141,8 @@ struct rig {
     _Atomic unsigned stopped;
     _Atomic unsigned queued_ok;
     bool running;
-    bool may_leave; /* the test stops before all is delivered */
+    bool may_leave;  /* the test stops before all is delivered */
+    bool may_repeat; /* outcomes are lost */
 };
 
 static struct rig rig;
@@ -600,11 +601,11 @@ static void rig_settle(void)
 static void rig_check(void)
 {
     for (unsigned i = 0; i < rig.recipients; i++) {
-        if (rig.finals[i] > 1 || (rig.finals[i] == 0 && !rig.may_leave)) {
+        if ((rig.finals[i] > 1 && !rig.may_repeat) || (rig.finals[i] == 0 && !rig.may_leave)) {
             fail_msg("n%u has %u fates: \"%s\"", i, rig.finals[i], rig.text[i]);
         }
         bool delivered = rig.finals[i] == 1 && rig.status[i] == SPOOL_FORMAT_DELIVERED;
-        if ((delivered && rig.accepted[i] == 0) || rig.accepted[i] > 1) {
+        if ((delivered && rig.accepted[i] == 0) || (rig.accepted[i] > 1 && !rig.may_repeat)) {
             fail_msg("n%u was accepted %u times and is %sdelivered", i, rig.accepted[i], delivered ? "" : "not ");
         }
     }
@@ -638,5 +639,75 @@ static bool all_have_status(unsigned first, unsigned count, enum spool_format_st
     }
     return true;
 }
+
+/* --- what several tests begin with
+ * ------------------------------------------------------------------------------------ */
+
+static struct host *begin(unsigned shards, host_script *script)
+{
+    rig_init(shards);
+    struct host *host = host_new(script);
+    rig_names_host("host", host);
+    rig_route("*", "host");
+    return host;
+}
+
+static bool deferred_once(void *context)
+{
+    const unsigned *number = context;
+    return rig.deferrals[*number] != 0 || rig.finals[*number] != 0;
+}
+
+static void wait_deferred(unsigned number)
+{
+    assert_true(comes(deferred_once, &number, RIG_PATIENCE_MS));
+    assert_int_equal(rig.finals[number], 0);
+}
+
+/* --- scripts -------------------------------------------------------------------------------------------------------
+ */
+
+static const char *closes_at_mail(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == AT_MAIL ? TALK_CLOSE : NULL;
+}
+
+static const char *closes_at_greeting(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    return at == AT_GREETING ? TALK_CLOSE : NULL;
+}
+
+static const char *mixed_recipients(struct talk *talk, enum talk_at at, const char *line)
+{
+    unsigned number = 0;
+    if (at == AT_RCPT && sscanf(line, "RCPT TO:<n%u@", &number) == 1) {
+        return number % 4 == 1 ? "550 5.1.1 nobody" : number % 4 == 2 && talk->number < 3 ? "450 4.2.1 later" : NULL;
+    }
+    return NULL;
+}
+
+static const char *slow_dot(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    (void)line;
+    if (at == AT_DOT) {
+        usleep(30000);
+    }
+    return NULL;
+}
+
+static _Atomic enum talk_at stall_at[RIG_HOSTS];
+
+static const char *stalls(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)line;
+    return at == stall_at[talk->host - rig.hosts] ? TALK_STALL : NULL;
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, rig_teardown)
 
 #endif

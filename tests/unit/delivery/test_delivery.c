@@ -1,29 +1,6 @@
 /* Delivery against hosts that behave, that refuse, and that break off wherever they can. */
 #include "delivery_rig.h"
 
-/* --- what every test begins with ---------------------------------------------------------------------------------- */
-
-static struct host *begin(unsigned shards, host_script *script)
-{
-    rig_init(shards);
-    struct host *host = host_new(script);
-    rig_names_host("host", host);
-    rig_route("*", "host");
-    return host;
-}
-
-static bool deferred_once(void *context)
-{
-    const unsigned *number = context;
-    return rig.deferrals[*number] != 0 || rig.finals[*number] != 0;
-}
-
-static void wait_deferred(unsigned number)
-{
-    assert_true(comes(deferred_once, &number, RIG_PATIENCE_MS));
-    assert_int_equal(rig.finals[number], 0);
-}
-
 /* --- hosts that take everything ----------------------------------------------------------------------------------- */
 
 static void everything_is_delivered(unsigned shards, unsigned first, unsigned count)
@@ -88,13 +65,6 @@ static void test_forwarded_between_shards(void **state)
 
 /* --- hosts that end every connection ------------------------------------------------------------------------------ */
 
-static const char *closes_at_mail(struct talk *talk, enum talk_at at, const char *line)
-{
-    (void)talk;
-    (void)line;
-    return at == AT_MAIL ? TALK_CLOSE : NULL;
-}
-
 static const char *says_421_at_mail(struct talk *talk, enum talk_at at, const char *line)
 {
     (void)talk;
@@ -114,13 +84,6 @@ static const char *says_421_after_ehlo(struct talk *talk, enum talk_at at, const
     (void)talk;
     (void)line;
     return at == AT_EHLO ? "!250 host\r\n421 4.7.0 go away" : NULL;
-}
-
-static const char *closes_at_greeting(struct talk *talk, enum talk_at at, const char *line)
-{
-    (void)talk;
-    (void)line;
-    return at == AT_GREETING ? TALK_CLOSE : NULL;
 }
 
 static const char *closes_at_data(struct talk *talk, enum talk_at at, const char *line)
@@ -203,14 +166,6 @@ static void test_one_message_per_connection(void **state)
 }
 
 /* --- hosts that stall --------------------------------------------------------------------------------------------- */
-
-static _Atomic enum talk_at stall_at[RIG_HOSTS];
-
-static const char *stalls(struct talk *talk, enum talk_at at, const char *line)
-{
-    (void)line;
-    return at == stall_at[talk->host - rig.hosts] ? TALK_STALL : NULL;
-}
 
 static void test_timeouts(void **state)
 {
@@ -416,15 +371,6 @@ static void test_limits(void **state)
     rig_end();
 }
 
-static const char *mixed_recipients(struct talk *talk, enum talk_at at, const char *line)
-{
-    unsigned number = 0;
-    if (at == AT_RCPT && sscanf(line, "RCPT TO:<n%u@", &number) == 1) {
-        return number % 4 == 1 ? "550 5.1.1 nobody" : number % 4 == 2 && talk->number < 3 ? "450 4.2.1 later" : NULL;
-    }
-    return NULL;
-}
-
 static void test_mixed_recipients(void **state)
 {
     (void)state;
@@ -498,16 +444,6 @@ static void test_dns_ends_the_last_recipient(void **state)
 }
 
 /* Its name expires and cannot be found again, while it is busy: the addresses known so far serve on, without a spin. */
-static const char *slow_dot(struct talk *talk, enum talk_at at, const char *line)
-{
-    (void)talk;
-    (void)line;
-    if (at == AT_DOT) {
-        usleep(30000);
-    }
-    return NULL;
-}
-
 static const char *very_slow_dot(struct talk *talk, enum talk_at at, const char *line)
 {
     (void)talk;
@@ -620,138 +556,6 @@ static void test_connections_of_all_sites(void **state)
     rig_end();
 }
 
-/* --- the operator, the clock, reload, stop ------------------------------------------------------------------------ */
-
-static void act(struct shard *shard, void *context)
-{
-    struct manage_match all = {.domain = bytes_of("", 0)};
-    manage_act(shard->queue, &all, *(enum queue_wish *)context);
-}
-
-static void operate(enum queue_wish wish)
-{
-    for (unsigned i = 0; i < rig.shards; i++) {
-        shard_call(rig.group, i, act, &wish);
-    }
-}
-
-static void test_operator(void **state)
-{
-    (void)state;
-    static const enum queue_wish wishes[] = {QUEUE_HOLD,  QUEUE_RELEASE, QUEUE_RETRY, QUEUE_HOLD,   QUEUE_RELEASE,
-                                             QUEUE_RETRY, QUEUE_BOUNCE,  QUEUE_HOLD,  QUEUE_REMOVE, QUEUE_RELEASE};
-    struct host *host = begin(2, slow_dot);
-    rig_run();
-    for (size_t i = 0; i < sizeof wishes / sizeof wishes[0]; i++) {
-        host->script = i % 3 == 1 ? closes_at_mail : slow_dot;
-        rig_mails(10, "a.test b.test");
-        usleep(20000);
-        operate(wishes[i]);
-    }
-    operate(QUEUE_RELEASE);
-    host->script = NULL;
-    rig_settle();
-    rig_end();
-}
-
-static void test_expires_while_the_site_is_suspended(void **state)
-{
-    (void)state;
-    struct host *host = begin(1, closes_at_greeting);
-    rig.queue.expire_ms = 100000;
-    rig_run();
-    rig_mails(10, "a.test b.test c.test d.test");
-    usleep(300000);
-    rig_wall_offset_ms = 200000;
-    rig_settle();
-    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_EXPIRED));
-    host->script = NULL; /* for the notifications */
-    rig_end();
-}
-
-static void test_clock_is_set_back(void **state)
-{
-    (void)state;
-    struct host *host = begin(1, closes_at_mail);
-    rig_run();
-    unsigned first = rig_mails(5, "a.test");
-    wait_deferred(first);
-    rig_wall_offset_ms = -3000;
-    host->script = NULL;
-    rig_settle();
-    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
-    rig_end();
-}
-
-static void reload(struct shard *shard, void *context)
-{
-    delivery_reload(shard->delivery, context);
-}
-
-/* Routes change under lookups, connections, refusals and waits. */
-static void test_reload(void **state)
-{
-    (void)state;
-    static struct delivery_route new_routes[1];
-    struct host *host = begin(2, slow_dot);
-    rig_name((struct name){.domain = "slow", .class = MX_HOSTS, .host_count = 1, .hosts = {host}, .delay_ms = 150});
-    rig_name((struct name){.domain = "never", .class = MX_TEMPORARY, .delay_ms = 60000});
-    rig_name((struct name){.domain = "resolving.test", .class = MX_TEMPORARY, .delay_ms = 60000});
-    rig_name((struct name){.domain = "waiting.test", .class = MX_TEMPORARY, .ttl_ms = 60000});
-    rig_route("slow.test", "slow");
-    rig_route("never.test", "never");
-    rig_route("resolving.test", NULL);
-    rig_route("waiting.test", NULL);
-    rig_run();
-    rig_mails(5, "a.test slow.test never.test resolving.test waiting.test");
-    usleep(30000);
-    new_routes[0] = rig.routes[0];
-    rig.other_settings = rig.settings;
-    rig.other_settings.routes = new_routes;
-    rig.other_settings.route_count = 1;
-    for (unsigned i = 0; i < rig.shards; i++) {
-        shard_call(rig.group, i, reload, &rig.other_settings);
-    }
-    memset(rig.routes + 1, 0xff, sizeof rig.routes[0]); /* not looked at by new work */
-    rig_settle();
-    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
-    rig_end();
-}
-
-/* A stop at a random moment of every phase: what was not delivered stays in the spool, and the next start delivers it.
- */
-static void stop_and_start(host_script *script, unsigned after_us, uint64_t grace_ms)
-{
-    struct host *host = begin(2, script);
-    rig_name((struct name){.domain = "slow", .class = MX_HOSTS, .host_count = 1, .hosts = {host}, .delay_ms = 40});
-    rig_route("slow.test", "slow");
-    rig.may_leave = true;
-    rig_run();
-    rig_mails(10, "a.test*2 slow.test");
-    rig_mail((struct letter){.domains = "a.test", .bytes = 5000000});
-    usleep(after_us);
-    rig_stop(grace_ms);
-    rig.may_leave = false;
-    host->script = NULL;
-    rig_run();
-    rig_settle();
-    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
-    rig_end();
-}
-
-static void test_stop(void **state)
-{
-    (void)state;
-    for (unsigned at = AT_GREETING; at < AT_COUNT; at += at == AT_EHLO || at == AT_BODY ? 1 : 2) {
-        stall_at[0] = at;
-        stop_and_start(stalls, at * 3000, 300);
-    }
-    stop_and_start(slow_dot, 30000, 1000);
-    stop_and_start(NULL, 1000, 1000);
-}
-
-#define TEST(name) cmocka_unit_test_teardown(name, rig_teardown)
-
 int main(void)
 {
     cmocka_set_test_filter(getenv("ONLY"));
@@ -778,11 +582,6 @@ int main(void)
         TEST(test_second_host),
         TEST(test_refused_beside_a_working_one),
         TEST(test_connections_of_all_sites),
-        TEST(test_operator),
-        TEST(test_expires_while_the_site_is_suspended),
-        TEST(test_clock_is_set_back),
-        TEST(test_reload),
-        TEST(test_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,206 @@
+/* What happens to delivery from its own side: the operator, the clock, a reload, a stop, a failing disk. */
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "delivery_rig.h"
+
+/* --- the operator, the clock, reload, stop ------------------------------------------------------------------------ */
+
+static void act(struct shard *shard, void *context)
+{
+    struct manage_match all = {.domain = bytes_of("", 0)};
+    manage_act(shard->queue, &all, *(enum queue_wish *)context);
+}
+
+static void operate(enum queue_wish wish)
+{
+    for (unsigned i = 0; i < rig.shards; i++) {
+        shard_call(rig.group, i, act, &wish);
+    }
+}
+
+static void test_operator(void **state)
+{
+    (void)state;
+    static const enum queue_wish wishes[] = {QUEUE_HOLD,  QUEUE_RELEASE, QUEUE_RETRY, QUEUE_HOLD,   QUEUE_RELEASE,
+                                             QUEUE_RETRY, QUEUE_BOUNCE,  QUEUE_HOLD,  QUEUE_REMOVE, QUEUE_RELEASE};
+    struct host *host = begin(2, slow_dot);
+    rig_run();
+    for (size_t i = 0; i < sizeof wishes / sizeof wishes[0]; i++) {
+        host->script = i % 3 == 1 ? closes_at_mail : slow_dot;
+        rig_mails(10, "a.test b.test");
+        usleep(20000);
+        operate(wishes[i]);
+    }
+    operate(QUEUE_RELEASE);
+    host->script = NULL;
+    rig_settle();
+    rig_end();
+}
+
+static void test_expires_while_the_site_is_suspended(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, closes_at_greeting);
+    rig.queue.expire_ms = 100000;
+    rig_run();
+    rig_mails(10, "a.test b.test c.test d.test");
+    usleep(300000);
+    rig_wall_offset_ms = 200000;
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_EXPIRED));
+    host->script = NULL; /* for the notifications */
+    rig_end();
+}
+
+static void test_clock_is_set_back(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, closes_at_mail);
+    rig_run();
+    unsigned first = rig_mails(5, "a.test");
+    wait_deferred(first);
+    rig_wall_offset_ms = -3000;
+    host->script = NULL;
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+static void reload(struct shard *shard, void *context)
+{
+    delivery_reload(shard->delivery, context);
+}
+
+/* Routes change under lookups, connections, refusals and waits. */
+static void test_reload(void **state)
+{
+    (void)state;
+    static struct delivery_route new_routes[1];
+    struct host *host = begin(2, slow_dot);
+    rig_name((struct name){.domain = "slow", .class = MX_HOSTS, .host_count = 1, .hosts = {host}, .delay_ms = 150});
+    rig_name((struct name){.domain = "never", .class = MX_TEMPORARY, .delay_ms = 60000});
+    rig_name((struct name){.domain = "resolving.test", .class = MX_TEMPORARY, .delay_ms = 60000});
+    rig_name((struct name){.domain = "waiting.test", .class = MX_TEMPORARY, .ttl_ms = 60000});
+    rig_route("slow.test", "slow");
+    rig_route("never.test", "never");
+    rig_route("resolving.test", NULL);
+    rig_route("waiting.test", NULL);
+    rig_run();
+    rig_mails(5, "a.test slow.test never.test resolving.test waiting.test");
+    usleep(30000);
+    new_routes[0] = rig.routes[0];
+    rig.other_settings = rig.settings;
+    rig.other_settings.routes = new_routes;
+    rig.other_settings.route_count = 1;
+    for (unsigned i = 0; i < rig.shards; i++) {
+        shard_call(rig.group, i, reload, &rig.other_settings);
+    }
+    memset(rig.routes + 1, 0xff, sizeof rig.routes[0]); /* not looked at by new work */
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+/* A stop at a random moment of every phase: what was not delivered stays in the spool, and the next start delivers it.
+ */
+static void stop_and_start(host_script *script, unsigned after_us, uint64_t grace_ms)
+{
+    struct host *host = begin(2, script);
+    rig_name((struct name){.domain = "slow", .class = MX_HOSTS, .host_count = 1, .hosts = {host}, .delay_ms = 40});
+    rig_route("slow.test", "slow");
+    rig.may_leave = true;
+    rig_run();
+    rig_mails(10, "a.test*2 slow.test");
+    rig_mail((struct letter){.domains = "a.test", .bytes = 5000000});
+    usleep(after_us);
+    rig_stop(grace_ms);
+    rig.may_leave = false;
+    host->script = NULL;
+    rig_run();
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+static void test_stop(void **state)
+{
+    (void)state;
+    for (unsigned at = AT_GREETING; at < AT_COUNT; at += at == AT_EHLO || at == AT_BODY ? 1 : 2) {
+        stall_at[0] = at;
+        stop_and_start(stalls, at * 3000, 300);
+    }
+    stop_and_start(slow_dot, 30000, 1000);
+    stop_and_start(NULL, 1000, 1000);
+}
+
+/* --- a disk that fails -------------------------------------------------------------------------------------------- */
+
+/* Every write to a file fails from now on, or none. */
+static void disk_fails(bool fails)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit limit;
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = fails ? 1 : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void test_outcomes_wait_for_the_disk(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, mixed_recipients);
+    rig_run();
+    rig_mails(10, "a.test*4");
+    disk_fails(true);
+    usleep(1500000);
+    disk_fails(false);
+    rig_settle();
+    unsigned rounds = 0;
+    assert_true(comes(is_quiet, &rounds, RIG_PATIENCE_MS));
+    assert_int_equal(host->notices, 10);
+    rig_end();
+}
+
+static bool nothing_is_queued(void *context)
+{
+    unsigned rounds = 3; /* one quiet look is enough */
+    (void)context;
+    return is_quiet(&rounds);
+}
+
+static void test_stop_with_a_failing_disk(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, slow_dot);
+    rig.may_leave = true;
+    rig.may_repeat = true;
+    rig_run();
+    rig_mails(20, "a.test");
+    disk_fails(true);
+    usleep(100000);
+    rig_stop(300);
+    disk_fails(false);
+    assert_true(host->mails != 0);
+    unsigned reported = rig.finished;
+    rig.may_leave = false;
+    rig_run();
+    assert_true(comes(nothing_is_queued, NULL, RIG_PATIENCE_MS));
+    assert_true(rig.finished >= reported);
+    rig_end();
+}
+
+int main(void)
+{
+    cmocka_set_test_filter(getenv("ONLY"));
+    const struct CMUnitTest tests[] = {
+        TEST(test_operator),
+        TEST(test_expires_while_the_site_is_suspended),
+        TEST(test_clock_is_set_back),
+        TEST(test_reload),
+        TEST(test_stop),
+        TEST(test_outcomes_wait_for_the_disk),
+        TEST(test_stop_with_a_failing_disk),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
