@@ -216,7 +216,7 @@ static void pause_ms(unsigned ms)
     nanosleep(&time, NULL);
 }
 
-static void on_every_shard(struct boot *boot, void (*call)(struct shard *shard, void *context), void *context)
+void boot_on_shards(struct boot *boot, void (*call)(struct shard *shard, void *context), void *context)
 {
     for (unsigned i = 0; i < boot->mapped->shards; i++) {
         shard_call(boot->group, i, call, context);
@@ -227,7 +227,7 @@ static void on_every_shard(struct boot *boot, void (*call)(struct shard *shard, 
 static void stop_step(struct boot *boot, void (*step)(struct shard *shard, void *context))
 {
     atomic_store(&boot->stopped, 0);
-    on_every_shard(boot, step, boot);
+    boot_on_shards(boot, step, boot);
     while (atomic_load(&boot->stopped) < boot->mapped->shards) {
         boot_run_watch(boot);
         pause_ms(BOOT_ROUND_MS);
@@ -238,7 +238,7 @@ static void settle(struct boot *boot)
 {
     for (unsigned quiet = 0; quiet < BOOT_SETTLED_ROUNDS;) {
         bool busy = false;
-        on_every_shard(boot, look_busy, &busy);
+        boot_on_shards(boot, look_busy, &busy);
         quiet = busy ? 0 : quiet + 1;
         boot_run_watch(boot);
         if (clock_monotonic_ms() > boot->deadline_ms + BOOT_SETTLE_MS) {
@@ -259,7 +259,7 @@ void boot_stop(struct boot *boot)
 
 void boot_shards_join(struct boot *boot)
 {
-    on_every_shard(boot, end_loop, NULL);
+    boot_on_shards(boot, end_loop, NULL);
     shard_group_join(boot->group);
 }
 

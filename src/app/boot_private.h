@@ -16,9 +16,9 @@ struct boot_generation {
 };
 
 struct boot {
-    const struct settings *settings; /* in force */
-    struct settings *loaded;         /* by a reload, or NULL: `settings` is the caller\'s */
-    struct boot_settings *mapped;
+    const struct settings *settings;      /* in force */
+    struct settings *loaded;              /* by a reload, or NULL: `settings` is the caller\'s */
+    struct boot_settings *_Atomic mapped; /* the control thread looks at it while a reload replaces it */
     struct admission *admission;
     struct shard_group *group;
     struct spool *spools[QUEUE_SPOOLS]; /* each entry is written by its own shard, before the loops */
@@ -30,6 +30,9 @@ struct boot {
     struct boot_generation *generations; /* settings of earlier reloads; routes are still looked at */
     struct control *control;
 };
+
+/* boot.c: runs it on one shard after the other. */
+void boot_on_shards(struct boot *boot, void (*call)(struct shard *shard, void *context), void *context);
 
 /* boot.c: no new mail, connections end, outcomes are written; the loops still run. Then the loops end, the spools
  * close. */

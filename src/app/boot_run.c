@@ -14,6 +14,7 @@
 #include "core/log.h"
 
 #define BOOT_STATUS_MS 10000
+#define BOOT_TRIM_MS 2000   /* after the start, what recovery needed and nobody needs again goes back to the system */
 #define BOOT_ANSWER_MS 2000 /* a loop that does not come round for so long is hung */
 
 static bool open_control(struct boot *boot)
@@ -68,12 +69,19 @@ static void show_status(const struct boot *boot)
                   (unsigned long long)counted(boot, offsetof(struct metric_set, queued_recipients)));
 }
 
+static void trim(struct shard *shard, void *context)
+{
+    (void)context;
+    shard_trim(shard);
+}
+
 static void serve(struct boot *boot)
 {
     uint64_t watchdog_ms = notify_watchdog_ms();
     uint64_t wait_ms = watchdog_ms != 0 ? watchdog_ms : notify_wanted() ? BOOT_STATUS_MS : UINT64_MAX;
+    bool trimmed = false;
     for (;;) {
-        switch (signals_wait(wait_ms)) {
+        switch (signals_wait(trimmed ? wait_ms : BOOT_TRIM_MS)) {
         case SIGNALS_STOP: return;
         case SIGNALS_RELOAD:
             notify_reloading();
@@ -81,6 +89,10 @@ static void serve(struct boot *boot)
             notify_ready();
             break;
         case SIGNALS_NONE:
+            if (!trimmed) {
+                boot_on_shards(boot, trim, NULL);
+                trimmed = true;
+            }
             if (watchdog_ms != 0) {
                 feed_watchdog(boot);
             }

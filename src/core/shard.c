@@ -350,12 +350,20 @@ static void pin(const struct shard *shard)
     }
 }
 
-static void own_arena(void)
+static void own_arena(struct shard *shard)
 {
-    unsigned arena;
-    size_t size = sizeof arena;
-    if (mallctl != NULL && mallctl("arenas.create", &arena, &size, NULL, 0) == 0) {
-        mallctl("thread.arena", NULL, NULL, &arena, sizeof arena);
+    size_t size = sizeof shard->arena;
+    shard->has_arena = mallctl != NULL && mallctl("arenas.create", &shard->arena, &size, NULL, 0) == 0 &&
+                       mallctl("thread.arena", NULL, NULL, &shard->arena, sizeof shard->arena) == 0;
+}
+
+void shard_trim(struct shard *shard)
+{
+    char name[48];
+    snprintf(name, sizeof name, "arena.%u.purge", shard->arena);
+    if (shard->has_arena) {
+        mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+        mallctl(name, NULL, NULL, NULL, 0);
     }
 }
 
@@ -428,7 +436,7 @@ static void *shard_main(void *argument)
     if (group->settings.pin) {
         pin(shard);
     }
-    own_arena();
+    own_arena(shard);
     int error = shard_prepare(shard, reason, sizeof reason);
     if (report_start(group, error, reason)) {
         while (!shard->stopping) {

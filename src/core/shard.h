@@ -47,6 +47,8 @@ struct shard {
     struct delivery *delivery;
     struct resolver *resolver;
     struct event_log *events;
+    unsigned arena; /* jemalloc's number of this shard's arena; valid when has_arena */
+    bool has_arena;
     void *context; /* of the group's settings, for whoever put the layers together */
     struct {
         shard_mail_handler *run;
@@ -94,6 +96,9 @@ int shard_call(struct shard_group *group, unsigned index, void (*call)(struct sh
 
 /* The same without anything to run: has the loop come round within `timeout_ms`? For the watchdog. */
 bool shard_answers(struct shard_group *group, unsigned index, unsigned timeout_ms);
+
+/* Gives memory that is free but still held for later back to the system. On the shard's own thread. */
+void shard_trim(struct shard *shard);
 
 void shard_add_hook(struct shard *shard, struct shard_hook *hook, void (*run)(struct shard_hook *hook));
 void shard_remove_hook(struct shard_hook *hook);
