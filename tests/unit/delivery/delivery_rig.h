@@ -136,7 +136,7 @@ struct rig {
     _Atomic unsigned finals[RIG_RECIPIENTS];   /* reported */
     _Atomic int status[RIG_RECIPIENTS];        /* the last one */
     _Atomic unsigned deferrals[RIG_RECIPIENTS];
-    char text[RIG_RECIPIENTS][200]; /* of the last report; read when settled or after deferrals changed */
+    char text[RIG_RECIPIENTS][200]; /* of the first deferral, then of the end */
     _Atomic unsigned finished;
     _Atomic unsigned stopped;
     _Atomic unsigned queued_ok;
@@ -187,9 +187,12 @@ static bool comes(bool (*ask)(void *context), void *context, unsigned patience_m
 
 static void rig_fate(unsigned number, const struct lend_outcome *what)
 {
-    snprintf(rig.text[number], sizeof rig.text[0], "%.*s", (int)what->text_bytes, what->tail);
+    bool goes_on = what->status == SPOOL_FORMAT_DEFERRED || what->status == SPOOL_FORMAT_HELD;
+    if (!goes_on || rig.deferrals[number] == 0) { /* a test may be reading that of the first deferral */
+        snprintf(rig.text[number], sizeof rig.text[0], "%.*s", (int)what->text_bytes, what->tail);
+    }
     rig.status[number] = what->status;
-    if (what->status == SPOOL_FORMAT_DEFERRED || what->status == SPOOL_FORMAT_HELD) {
+    if (goes_on) {
         rig.deferrals[number]++;
     } else {
         rig.finals[number]++;
