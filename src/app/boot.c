@@ -29,6 +29,7 @@
 
 #define BOOT_SETTLED_ROUNDS 4 /* quiet looks in a row before mail between shards counts as settled */
 #define BOOT_ROUND_MS 2
+#define BOOT_OUTCOME_WAIT_MS 5 /* about the sync of a slow disk */
 #define BOOT_COMPACTION_MAX UINT32_MAX
 
 /* --- start of one shard -------------------------------------------------------------------------------------- */
@@ -57,6 +58,7 @@ static int open_spool(struct boot *boot, struct shard *shard, unsigned number)
         .segment_bytes = (uint32_t)from->segment_bytes,
         .spare_max = from->spare_segments_max,
         .compaction_bytes_per_second = (uint32_t)(rate < BOOT_COMPACTION_MAX ? rate : BOOT_COMPACTION_MAX),
+        .outcome_wait_ms = BOOT_OUTCOME_WAIT_MS,
         .recovered = recovered,
         .context = &recovery,
     };

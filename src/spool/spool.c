@@ -173,6 +173,7 @@ static struct spool *spool_new(struct shard *shard, const struct spool_settings 
     seal_init(spool);
     supply_init(spool);
     compaction_init(spool, settings->compaction_bytes_per_second);
+    spool->writer.outcome_wait_ms = settings->outcome_wait_ms;
     if (!writer_init(spool)) {
         spool_free(spool);
         return NULL;

@@ -61,6 +61,7 @@ struct spool_settings {
     uint32_t batch_bytes;                 /* largest batch and record; 0: LIMIT_BATCH_BYTES; at most half a segment */
     unsigned spare_max;                   /* emptied segments to keep; 0: 8 */
     uint32_t compaction_bytes_per_second; /* 0: 32 MiB */
+    unsigned outcome_wait_ms; /* outcomes alone wait so long for a message to share their commit; 0: not at all */
     /* Called for each message with a recipient left, from within spool_open. May be NULL. */
     void (*recovered)(void *context, const struct spool_recovered *message);
     void *context;

@@ -35,6 +35,7 @@
 #include "spool/record.h"
 #include "spool/spool_private.h"
 
+#define WRITER_OUTCOMES_ENOUGH 64                    /* outcomes that are worth a sync of their own */
 #define WRITER_HEADER_BYTES (2 * SPOOL_FORMAT_ALIGN) /* padding before and the header */
 
 static void writer_done(struct op *op, int result, uint32_t flags);
@@ -45,6 +46,11 @@ static void writer_timer(struct timer *timer)
     writer->flush_due = true;
 }
 
+static void writer_company(struct timer *timer)
+{
+    (void)timer; /* it only ends the sleep: the writer is looked at every turn */
+}
+
 bool writer_init(struct spool *spool)
 {
     struct writer *writer = &spool->writer;
@@ -52,6 +58,7 @@ bool writer_init(struct spool *spool)
     list_init(&writer->batch);
     writer->op.done = writer_done;
     wheel_timer_init(&writer->timer, writer_timer);
+    wheel_timer_init(&writer->company, writer_company);
     writer->memory = calloc(WRITER_PIECES, WRITER_HEADER_BYTES);
     return writer->memory != NULL;
 }
@@ -59,6 +66,7 @@ bool writer_init(struct spool *spool)
 void writer_free(struct spool *spool)
 {
     shard_disarm(spool->shard, &spool->writer.timer);
+    shard_disarm(spool->shard, &spool->writer.company);
     free(spool->writer.memory);
 }
 
@@ -86,6 +94,9 @@ void writer_queue(struct spool *spool, struct spool_append *append)
         append->payload_bytes = (uint32_t)bytes;
         append->hash = record_hash(append->pieces, append->piece_count);
         spool->writer.appended_bytes += append->moved ? 0 : bytes;
+    }
+    if (spool->writer.pending_count == 0) {
+        spool->writer.waiting_since_ms = spool->shard->now_ms;
     }
     list_push_back(&spool->writer.pending, &append->node);
     spool->writer.pending_count++;
@@ -574,9 +585,34 @@ static bool writer_step(struct spool *spool)
     return false;
 }
 
+/* Nobody waits for an outcome, so a few of them alone are not worth a sync: they wait a moment for a message, whose
+ * commit they then share. What that costs is that a power cut in this moment makes us deliver them twice. */
+static bool writer_waits(struct spool *spool)
+{
+    struct writer *writer = &spool->writer;
+    uint64_t until_ms = writer->waiting_since_ms + writer->outcome_wait_ms;
+    if (writer->outcome_wait_ms == 0 || spool->closing || writer->pending_count >= WRITER_OUTCOMES_ENOUGH ||
+        spool->shard->now_ms >= until_ms) {
+        return false;
+    }
+    for (struct list *node = writer->pending.next; node != &writer->pending; node = node->next) {
+        const struct spool_append *append = LIST_OWNER(node, struct spool_append, node);
+        if (append->type != SPOOL_FORMAT_OUTCOME || append->follows) {
+            return false;
+        }
+    }
+    if (!wheel_armed(&writer->company)) {
+        wheel_arm(&spool->shard->wheel, &writer->company, until_ms);
+    }
+    return true;
+}
+
 void writer_run(struct spool *spool)
 {
     struct writer *writer = &spool->writer;
+    if (writer->phase == WRITER_IDLE && writer->pending_count != 0 && writer_waits(spool)) {
+        return;
+    }
     /* What is refused may be appended again at once by whoever asked: that waits for the next turn. */
     uint32_t steps = 2 * writer->pending_count + 4;
     while (writer->phase == WRITER_IDLE && !list_empty(&writer->pending) && steps-- > 0 && writer_step(spool)) {

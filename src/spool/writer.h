@@ -43,6 +43,9 @@ struct writer {
     uint64_t started_ns;
     uint64_t appended_bytes; /* by others than compaction, since the start */
     struct timer timer;
+    unsigned outcome_wait_ms;  /* see writer_waits */
+    uint64_t waiting_since_ms; /* when the oldest of those that are pending came */
+    struct timer company;      /* ends the wait */
     unsigned piece_first;
     unsigned piece_count;
     struct iovec pieces[WRITER_PIECES];
