@@ -136,7 +136,8 @@ struct rig {
     _Atomic unsigned finals[RIG_RECIPIENTS];   /* reported */
     _Atomic int status[RIG_RECIPIENTS];        /* the last one */
     _Atomic unsigned deferrals[RIG_RECIPIENTS];
-    char text[RIG_RECIPIENTS][200]; /* of the first deferral, then of the end */
+    char first_text[RIG_RECIPIENTS][200]; /* of the first deferral */
+    char text[RIG_RECIPIENTS][200];       /* of the end */
     _Atomic unsigned finished;
     _Atomic unsigned stopped;
     _Atomic unsigned queued_ok;
@@ -188,8 +189,9 @@ static bool comes(bool (*ask)(void *context), void *context, unsigned patience_m
 static void rig_fate(unsigned number, const struct lend_outcome *what)
 {
     bool goes_on = what->status == SPOOL_FORMAT_DEFERRED || what->status == SPOOL_FORMAT_HELD;
-    if (!goes_on || rig.deferrals[number] == 0) { /* a test may be reading that of the first deferral */
-        snprintf(rig.text[number], sizeof rig.text[0], "%.*s", (int)what->text_bytes, what->tail);
+    char *text = goes_on ? rig.first_text[number] : rig.text[number];
+    if (!goes_on || rig.deferrals[number] == 0) {
+        snprintf(text, sizeof rig.text[0], "%.*s", (int)what->text_bytes, what->tail);
     }
     rig.status[number] = what->status;
     if (goes_on) {
@@ -595,7 +597,7 @@ static void rig_settle(void)
         for (unsigned i = 0; i < rig.recipients; i++) {
             if (rig.finals[i] == 0) {
                 fail_msg("%u of %u have no fate; the first is n%u: deferred %u times, \"%s\"",
-                         rig.recipients - rig.finished, rig.recipients, i, rig.deferrals[i], rig.text[i]);
+                         rig.recipients - rig.finished, rig.recipients, i, rig.deferrals[i], rig.first_text[i]);
             }
         }
     }

@@ -197,7 +197,7 @@ static void test_timeouts(void **state)
     }
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         wait_deferred(numbers[i]);
-        assert_string_equal(rig.text[numbers[i]], cases[i].text);
+        assert_string_equal(rig.first_text[numbers[i]], cases[i].text);
         rig.hosts[i + 1].script = NULL;
     }
     rig_settle();
@@ -272,7 +272,7 @@ static void test_body_is_cut_off(void **state)
     rig_run();
     unsigned number = rig_mail((struct letter){.domains = "a.test", .bytes = 50u << 20});
     wait_deferred(number);
-    assert_string_equal(rig.text[number], "lost the connection while sending the message");
+    assert_string_equal(rig.first_text[number], "lost the connection while sending the message");
     rig_settle();
     assert_in_range(host->last_body_bytes, 50u << 20, (50u << 20) + 1000);
     rig_end();
