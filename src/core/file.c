@@ -43,10 +43,10 @@ static int make_one(const char *path, unsigned mode)
 int file_make_directories(const char *path, unsigned mode)
 {
     char part[PATH_MAX];
-    if (strlen(path) >= sizeof part) {
-        return -ENAMETOOLONG;
+    if (path[0] == '\0' || strlen(path) >= sizeof part) {
+        return path[0] == '\0' ? -ENOENT : -ENAMETOOLONG;
     }
-    for (const char *slash = strchr(path + 1, '/'); path[0] != '\0' && slash != NULL; slash = strchr(slash + 1, '/')) {
+    for (const char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
         snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
         int error = make_one(part, mode);
         if (error != 0) {
