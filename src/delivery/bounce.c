@@ -50,6 +50,7 @@ struct journal {
     struct spool_view view;
     uint64_t id;        /* of the message */
     bool looked;        /* at the message; not to be told twice */
+    unsigned warmed;    /* spans brought into memory */
     uint64_t bounce_id; /* of the notification; 0: none */
     enum err message_err;
     uint32_t message_slot;
@@ -229,6 +230,8 @@ static void journal_look(struct journal *journal)
     journal_commit(journal);
 }
 
+static void warm_next(struct journal *journal);
+
 static void warm_done(struct op *op, int result, uint32_t flags)
 {
     struct journal *journal = CONTAINER_OF(op, struct journal, warm);
@@ -237,8 +240,22 @@ static void warm_done(struct op *op, int result, uint32_t flags)
         spool_return(journal->spool, &journal->view); /* it cannot be read: nobody can be told */
         journal_commit(journal);
     } else {
-        journal_look(journal);
+        warm_next(journal);
     }
+}
+
+/* Brings in what a notification quotes: the record, and the first extent of a large body. */
+static void warm_next(struct journal *journal)
+{
+    if (journal->view.recent || journal->warmed == spool_view_spans(&journal->view) || journal->warmed == 2) {
+        journal_look(journal);
+        return;
+    }
+    struct bytes span = spool_view_span(&journal->view, journal->warmed++);
+    uintptr_t begin = (uintptr_t)span.data & ~(uintptr_t)(BOUNCE_PAGE - 1);
+    journal->warm.done = warm_done;
+    ring_madvise(journal->delivery->shard->ring, &journal->warm, (void *)begin,
+                 (uintptr_t)span.data + span.length - begin, MADV_POPULATE_READ);
 }
 
 static void journal_begin(struct journal *journal)
@@ -250,15 +267,7 @@ static void journal_begin(struct journal *journal)
         journal_commit(journal);
         return;
     }
-    if (journal->view.recent) {
-        journal_look(journal);
-        return;
-    }
-    struct bytes span = spool_view_span(&journal->view, 0);
-    uintptr_t begin = (uintptr_t)span.data & ~(uintptr_t)(BOUNCE_PAGE - 1);
-    journal->warm.done = warm_done;
-    ring_madvise(journal->delivery->shard->ring, &journal->warm, (void *)begin,
-                 (uintptr_t)span.data + span.length - begin, MADV_POPULATE_READ);
+    warm_next(journal);
 }
 
 void bounce_outcome(void *context, const void *payload, size_t length)

@@ -25,7 +25,7 @@
 #include "queue/schedule.h"
 
 #define CLIENT_SESSION_LAST_WORDS_MS 1000 /* to read what a host said before it broke off */
-#define CLIENT_SESSION_BODY_PIECES 6      /* per write, each of up to LIMIT_EXTENT_BYTES: progress is seen this often */
+#define CLIENT_SESSION_BODY_PIECES 2      /* per write, each of up to LIMIT_EXTENT_BYTES: progress is seen this often */
 
 static void client_session_drive(struct client_session *session);
 static bool connect_next(struct client_session *session);
