@@ -39,6 +39,7 @@ struct cli_command {
 extern const struct cli_command cli_check_command;
 extern const struct cli_command cli_queue_command;
 extern const struct cli_command cli_serve_command;
+extern const struct cli_command cli_spool_command;
 extern const struct cli_command cli_version_command;
 
 /* getopt_long over the command's rows. Returns the index of the option's row and its argument, CLI_END behind the last

@@ -1,0 +1,264 @@
+/* `ringpost spool`: looking into a spool, of a running server too, without changing anything. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/cli.h"
+#include "core/file.h"
+#include "spool/envelope.h"
+#include "spool/inspect.h"
+
+#define CLI_SPOOL_NUMBERS 256 /* directories <root>/0 to <root>/255 */
+
+static const struct cli_option options[] = {
+    {'c', "config", "FILE", "whose spool.path (default " CLI_CONFIG_PATH ")"},
+    {'p', "path", "DIRECTORY", "the spool itself, instead of a configuration"},
+    {'o', "output", "DIRECTORY", "export: where to (made when missing)"},
+    {.name = NULL},
+};
+
+enum action { ACTION_CHECK, ACTION_DUMP, ACTION_EXPORT, ACTIONS };
+
+static const char *const actions[ACTIONS] = {"check", "dump", "export"};
+
+struct look {
+    enum action action;
+    const char *root;
+    const char *output;
+    unsigned number;
+    uint64_t exported;
+    bool failed;
+};
+
+/* --- what is seen -------------------------------------------------------------------------------------------- */
+
+static void saw_segment(void *context, const char *file, const struct spool_format_segment *header, bool sealed)
+{
+    const struct look *look = context;
+    printf("%u/%s segment number=%" PRIu64 " epoch=%016" PRIx64 " bytes=%" PRIu64 " %s\n", look->number, file,
+           header->number, header->epoch, header->bytes, sealed ? "sealed" : "open");
+}
+
+static const char *type_name(unsigned type)
+{
+    static const char *const names[] = {
+        [SPOOL_FORMAT_EXTENT] = "extent", [SPOOL_FORMAT_MESSAGE] = "message", [SPOOL_FORMAT_OUTCOME] = "outcome",
+        [SPOOL_FORMAT_GRAVES] = "graves", [SPOOL_FORMAT_SEAL] = "seal",
+    };
+    return type < sizeof names / sizeof names[0] && names[type] != NULL ? names[type] : "unknown";
+}
+
+static void saw_record(void *context, const char *file, uint64_t offset, const struct spool_format_record *record,
+                       struct bytes payload)
+{
+    const struct look *look = context;
+    printf("%u/%s:%" PRIu64 " %s sequence=%" PRIu64 " id=%016" PRIx64 " bytes=%zu\n", look->number, file, offset,
+           type_name(record->type), record->sequence, record->message, payload.length);
+}
+
+static void saw_damage(void *context, const char *file, uint64_t offset, uint64_t end, const char *what)
+{
+    const struct look *look = context;
+    printf("%s/%u/%s:%" PRIu64 ": damaged up to %" PRIu64 ": %s\n", look->root, look->number, file, offset, end, what);
+}
+
+/* --- export -------------------------------------------------------------------------------------------------- */
+
+static FILE *create(struct look *look, uint64_t id, const char *suffix)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%016" PRIx64 ".%s", look->output, id, suffix);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+    if (file == NULL) {
+        fprintf(stderr, "ringpost spool: %s: %s\n", path, strerror(errno));
+        look->failed = true;
+    }
+    return file;
+}
+
+static void finish(struct look *look, FILE *file)
+{
+    if (file != NULL && fclose(file) != 0) {
+        fprintf(stderr, "ringpost spool: %s: %s\n", look->output, strerror(errno));
+        look->failed = true;
+    }
+}
+
+/* Without the stuffed dots and the final one (RFC 5321 4.5.2). */
+static void write_text(FILE *file, struct bytes text)
+{
+    while (text.length != 0) {
+        const char *end = memchr(text.data, '\n', text.length);
+        size_t length = end == NULL ? text.length : (size_t)(end - text.data) + 1;
+        if (length == 3 && memcmp(text.data, ".\r\n", 3) == 0) {
+            return;
+        }
+        size_t skip = text.data[0] == '.';
+        fwrite(text.data + skip, 1, length - skip, file);
+        bytes_advance(&text, length);
+    }
+}
+
+static json_t *json_text(struct bytes text)
+{
+    json_t *value = json_stringn(text.data, text.length);
+    return value != NULL ? value : json_string("(not UTF-8)");
+}
+
+static void write_envelope(FILE *file, const struct inspect_message *message)
+{
+    static const char *const statuses[] = {"pending",   "deferred", "held",    "quarantined",
+                                           "delivered", "failed",   "expired", "removed"};
+    char id[20];
+    snprintf(id, sizeof id, "%016" PRIx64, message->id);
+    json_t *recipients = json_array();
+    struct envelope_iterator iterator = envelope_iterate(message->envelope);
+    struct envelope_item item;
+    for (unsigned i = 0; i < message->recipients && envelope_next_recipient(&iterator, &item); i++) {
+        const char *status = message->statuses[i] < 8 ? statuses[message->statuses[i]] : "unknown";
+        json_array_append_new(recipients, json_pack("{s:o, s:s}", "address", json_text(item.value), "status", status));
+    }
+    json_t *envelope = json_pack(
+        "{s:s, s:o, s:I, s:b, s:o}", "id", id, "sender", json_text(envelope_find(message->envelope, ENVELOPE_SENDER)),
+        "arrival_ms", (json_int_t)message->arrival_ms, "complete", message->complete, "recipients", recipients);
+    json_dumpf(envelope, file, JSON_INDENT(2));
+    fputc('\n', file);
+    json_decref(envelope);
+}
+
+static void saw_message(void *context, const struct inspect_message *message)
+{
+    struct look *look = context;
+    FILE *envelope = create(look, message->id, "json");
+    if (envelope != NULL) {
+        write_envelope(envelope, message);
+    }
+    finish(look, envelope);
+    if (message->complete) {
+        FILE *text = create(look, message->id, "eml");
+        if (text != NULL) {
+            write_text(text, message->text);
+        }
+        finish(look, text);
+    }
+    look->exported++;
+}
+
+/* --- the command --------------------------------------------------------------------------------------------- */
+
+static bool look_into(struct look *look, struct inspect_totals *sum)
+{
+    char directory[4096];
+    char reason[256] = "";
+    snprintf(directory, sizeof directory, "%s/%u", look->root, look->number);
+    struct inspect_settings settings = {
+        .directory = directory,
+        .context = look,
+        .segment = look->action == ACTION_DUMP ? saw_segment : NULL,
+        .record = look->action == ACTION_DUMP ? saw_record : NULL,
+        .damage = saw_damage,
+        .message = look->action == ACTION_EXPORT ? saw_message : NULL,
+    };
+    struct inspect_totals totals = {0};
+    if (inspect_run(&settings, &totals, reason, sizeof reason) != ERR_OK) {
+        fprintf(stderr, "ringpost spool: %s\n", reason);
+        return false;
+    }
+    sum->segments += totals.segments;
+    sum->records += totals.records;
+    sum->messages += totals.messages;
+    sum->recipients += totals.recipients;
+    sum->damages += totals.damages;
+    return true;
+}
+
+static int run_action(struct look *look)
+{
+    struct inspect_totals sum = {0};
+    unsigned spools = 0;
+    if (look->action == ACTION_EXPORT && file_make_directories(look->output, 0700) != 0) {
+        fprintf(stderr, "ringpost spool: %s: %s\n", look->output, strerror(errno));
+        return CLI_FAILED;
+    }
+    for (look->number = 0; look->number < CLI_SPOOL_NUMBERS; look->number++) {
+        char directory[4096];
+        snprintf(directory, sizeof directory, "%s/%u", look->root, look->number);
+        if (access(directory, F_OK) == 0) {
+            spools++;
+            look->failed |= !look_into(look, &sum);
+        }
+    }
+    if (spools == 0) {
+        fprintf(stderr, "ringpost spool: %s: no spool there, expected directories 0, 1, ...\n", look->root);
+        return CLI_FAILED;
+    }
+    printf("%u spools, %" PRIu32 " segments, %" PRIu64 " records, %" PRIu64 " messages queued for %" PRIu64
+           " recipients, %" PRIu64 " damages\n",
+           spools, sum.segments, sum.records, sum.messages, sum.recipients, sum.damages);
+    if (look->action == ACTION_EXPORT) {
+        printf("%" PRIu64 " messages exported to %s\n", look->exported, look->output);
+    }
+    return look->failed ? CLI_FAILED : sum.damages != 0 ? CLI_DATA : CLI_OK;
+}
+
+static int run_in(struct look *look, const char *config)
+{
+    if (look->root != NULL) {
+        return run_action(look);
+    }
+    struct settings *settings = cli_settings(config);
+    if (settings == NULL) {
+        return CLI_CONFIG;
+    }
+    look->root = settings->spool.path;
+    int code = run_action(look);
+    settings_free(settings);
+    return code;
+}
+
+static int run(int argc, char **argv)
+{
+    struct look look = {.action = ACTIONS};
+    const char *config = CLI_CONFIG_PATH;
+    const char *argument = NULL;
+    int next = 0;
+    while ((next = cli_next(&cli_spool_command, argc, argv, &argument)) >= 0) {
+        const char **places[] = {&config, &look.root, &look.output};
+        *places[next] = argument;
+    }
+    if (next != CLI_END) {
+        return cli_leave(next);
+    }
+    for (unsigned i = 0; optind + 1 == argc && i < ACTIONS; i++) {
+        if (strcmp(argv[optind], actions[i]) == 0) {
+            look.action = i;
+        }
+    }
+    if (look.action == ACTIONS) {
+        return cli_usage(&cli_spool_command, "expected one of check, dump, export");
+    }
+    if ((look.action == ACTION_EXPORT) != (look.output != NULL)) {
+        return cli_usage(&cli_spool_command, "--output goes with export, and export needs it");
+    }
+    return run_in(&look, config);
+}
+
+const struct cli_command cli_spool_command = {
+    .name = "spool",
+    .arguments = "check|dump|export [options]",
+    .summary = "Verify, list or export what is in the spool.",
+    .options = options,
+    .details =
+        "  check    verify every checksum, tell each damaged place by file and offset\n"
+        "  dump     the same, and list every segment and record\n"
+        "  export   the same, and write each queued message as ID.eml and ID.json (its envelope)\n"
+        "Nothing is changed and no lock is taken: of a running server's spool it shows the state of some moment.\n"
+        "\nExit codes: 0 all is well, 64 usage, 65 damage was found, 70 it cannot be read, 78 configuration.\n",
+    .run = run,
+};
