@@ -150,6 +150,7 @@ deps deps-build:
 	@WOLFSSL=$(WOLFSSL) deploy/deps/packages build
 	@$(if $(WOLFSSL_LIB),test -e $(WOLFSSL_LIB) || deploy/deps/wolfssl $(DEPS)/wolfssl)
 deps-demo: deps-build
+	@deploy/deps/packages -- python3
 	@deploy/deps/tools $(DEPS) smtp-source smtp-sink
 deps-test: deps-demo
 	@deploy/deps/packages test
