@@ -236,11 +236,16 @@ void segment_let_go(struct segment_table *table, uint32_t index)
     }
 }
 
+bool segment_unneeded(const struct segment *segment)
+{
+    return !segment->sealing && !segment->suspect && !segment->unsynced && segment->quarantined == 0 &&
+           segment->live == 0 && segment->states == 0 && segment->loose == 0 && segment->lent == 0 &&
+           segment->graves.count == 0 && segment->copies.count == 0;
+}
+
 bool segment_recyclable(const struct segment *segment)
 {
-    return segment->state == SEGMENT_FULL && !segment->sealing && !segment->suspect && !segment->unsynced &&
-           segment->quarantined == 0 && segment->live == 0 && segment->states == 0 && segment->loose == 0 &&
-           segment->lent == 0 && segment->graves.count == 0 && segment->copies.count == 0;
+    return segment->state == SEGMENT_FULL && segment_unneeded(segment);
 }
 
 bool segment_note(struct segment *segment, const struct spool_format_entry *entry)

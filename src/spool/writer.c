@@ -607,9 +607,22 @@ static bool writer_waits(struct spool *spool)
     return true;
 }
 
+/* A full disk whose last mail has gone, all of it out of the open segment: emptied, that one is the space that intake
+ * waits for. Nothing would be written to it otherwise, so it would stay open for ever. */
+static void writer_start_over(struct spool *spool)
+{
+    const struct writer *writer = &spool->writer;
+    if (writer->phase == WRITER_IDLE && list_empty(&writer->pending) && writer->open != NULL &&
+        writer->open->used > SPOOL_FORMAT_HEADER_BYTES && segment_unneeded(writer->open) &&
+        spool_intake_state(spool) == SPOOL_INTAKE_FULL) {
+        writer_retire(spool);
+    }
+}
+
 void writer_run(struct spool *spool)
 {
     struct writer *writer = &spool->writer;
+    writer_start_over(spool);
     if (writer->phase == WRITER_IDLE && writer->pending_count != 0 && writer_waits(spool)) {
         return;
     }

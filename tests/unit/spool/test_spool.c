@@ -465,6 +465,41 @@ static void a_full_disk_refuses_intake_only(void **state)
     rig_free(&rig);
 }
 
+static void a_full_disk_takes_mail_again_when_it_is_delivered(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct found found;
+    begin(&rig, &found);
+    fault_kind = FAKE_ALLOCATE;
+    fault_error = -ENOSPC;
+    fault_after = 0;
+    rig.ring->fault = fault_some;
+    for (unsigned round = 0; round < 3; round++) {
+        struct letter letters[200];
+        struct verdict verdicts[200];
+        unsigned accepted = 0;
+        do {
+            letter_send(&rig, &letters[accepted], 1, 6000);
+            rig_turns(&rig, 3);
+        } while (letters[accepted].result == ERR_OK && ++accepted < 200);
+        assert_true(accepted > 10 && accepted < 200);
+        assert_int_equal(spool_intake_state(rig.spool), SPOOL_INTAKE_FULL);
+        for (unsigned i = 0; i < accepted; i++) {
+            assert_int_equal(spool_intake_state(rig.spool), SPOOL_INTAKE_FULL);
+            verdict_give(&rig, &verdicts[i], letters[i].append.slot, letters[i].id, 0, SPOOL_FORMAT_DELIVERED, 1,
+                         false);
+        }
+        rig_turns(&rig, 50);
+        assert_int_equal(spool_intake_state(rig.spool), SPOOL_INTAKE_OPEN);
+        reopen(&rig, &found, round == 1);
+        assert_int_equal(found.count, 0);
+        rig.ring->fault = fault_some;
+    }
+    fault_error = 0;
+    rig_free(&rig);
+}
+
 static void a_failed_sync_loses_nothing(void **state)
 {
     (void)state;
@@ -566,13 +601,21 @@ static void quarantine_is_remembered(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_message_comes_back),           cmocka_unit_test(finished_messages_are_gone),
-        cmocka_unit_test(recipients_are_counted_down),    cmocka_unit_test(a_turn_is_one_write),
-        cmocka_unit_test(relaxed_is_synced_later),        cmocka_unit_test(too_large_is_refused),
-        cmocka_unit_test(large_messages_come_in_extents), cmocka_unit_test(abandoned_extents_are_garbage),
-        cmocka_unit_test(segments_are_used_again),        cmocka_unit_test(what_is_lent_stays),
-        cmocka_unit_test(a_second_instance_is_refused),   cmocka_unit_test(a_full_disk_refuses_intake_only),
-        cmocka_unit_test(a_failed_sync_loses_nothing),    cmocka_unit_test(an_outcome_fails_with_its_bounce),
+        cmocka_unit_test(a_message_comes_back),
+        cmocka_unit_test(finished_messages_are_gone),
+        cmocka_unit_test(recipients_are_counted_down),
+        cmocka_unit_test(a_turn_is_one_write),
+        cmocka_unit_test(relaxed_is_synced_later),
+        cmocka_unit_test(too_large_is_refused),
+        cmocka_unit_test(large_messages_come_in_extents),
+        cmocka_unit_test(abandoned_extents_are_garbage),
+        cmocka_unit_test(segments_are_used_again),
+        cmocka_unit_test(what_is_lent_stays),
+        cmocka_unit_test(a_second_instance_is_refused),
+        cmocka_unit_test(a_full_disk_refuses_intake_only),
+        cmocka_unit_test(a_full_disk_takes_mail_again_when_it_is_delivered),
+        cmocka_unit_test(a_failed_sync_loses_nothing),
+        cmocka_unit_test(an_outcome_fails_with_its_bounce),
         cmocka_unit_test(quarantine_is_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
