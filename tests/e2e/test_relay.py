@@ -196,7 +196,8 @@ def test_fifty_mebibytes_do_not_cost_fifty_mebibytes(server, sink):
     peak = max(peak, server.rss())
     message = sink.messages[1]
     assert hashlib.sha256(received_field(message.content)[1]).digest() == hashlib.sha256(body).digest()
-    assert peak - before < 16 * 1024 * 1024, f"{(peak - before) >> 20} MiB more"
+    # Up to 16 MiB of it are the shard's receive buffers, which exist anyway and are touched for the first time here.
+    assert peak - before < 24 * 1024 * 1024, f"{(peak - before) >> 20} MiB more"
 
 
 def test_size_is_announced_and_enforced(make_server, sink):

@@ -243,7 +243,7 @@ class Ringpost:
         return samples["queued_recipients"], samples["queued_messages"]
 
     def events(self):
-        """Every event of every shard's log, in the order of each file; a line that is no JSON object fails."""
+        """Every event of every shard's log, in the order of their times; a line that is no JSON object fails."""
         result = []
         pattern = os.path.join(self.settings["events"]["path"], "events-*.jsonl*")
         for path in sorted(glob.glob(pattern)):
@@ -252,7 +252,7 @@ class Ringpost:
                     event = json.loads(line)
                     assert isinstance(event, dict), line
                     result.append(event)
-        return result
+        return sorted(result, key=lambda event: event["time"])
 
     def wait_events(self, wanted, count=1, seconds=10):
         """Events for which wanted(event) is true, once there are at least so many."""
