@@ -81,7 +81,7 @@ static void serve(struct boot *boot)
     uint64_t wait_ms = watchdog_ms != 0 ? watchdog_ms : notify_wanted() ? BOOT_STATUS_MS : UINT64_MAX;
     bool trimmed = false;
     for (;;) {
-        switch (signals_wait(trimmed ? wait_ms : BOOT_TRIM_MS)) {
+        switch (signals_wait(trimmed || wait_ms < BOOT_TRIM_MS ? wait_ms : BOOT_TRIM_MS)) {
         case SIGNALS_STOP: return;
         case SIGNALS_RELOAD:
             notify_reloading();
