@@ -181,12 +181,18 @@ def test_few_descriptors(make_server, sink):
     clients[0].socket.settimeout(5)
     assert clients[0].reply() == 220
     clients[0].hello()
-    clients[0].message("a@a.test", "first@b.test", BODY)
-    for client in clients[1:]:
+    # A segment of the spool needs a descriptor too: "not now" is an answer, "kept" must be true.
+    kept = []
+    if clients[0].command("MAIL FROM:<a@a.test>") == 250:
+        assert clients[0].command("RCPT TO:<first@b.test>") == 250 and clients[0].command("DATA") == 354
+        clients[0].send(stuffed(BODY))
+        kept = ["first@b.test"] if clients[0].reply() == 250 else []
+    for client in clients:
         client.close()
-    wait_until(lambda: server.metric("sessions") <= 1, 20, "the end of the crowd")
+    wait_until(lambda: server.metric("sessions") == 0, 20, "the end of the crowd")
+    wait_until(lambda: server.get("/readyz")[0] == 200, 30, lambda: "intake again\n" + server.log_tail())
     send(server.port, "a@a.test", ["last@b.test"], BODY)
-    wait_until(lambda: set(sink.recipients()) == {"first@b.test", "last@b.test"}, 20, "both messages")
+    wait_until(lambda: sorted(sink.recipients()) == sorted([*kept, "last@b.test"]), 20, "the mail")
 
 
 def test_errors_end_the_session(make_server, sink):

@@ -33,6 +33,7 @@ def deferring(make_server, make_sink):
             reply = client.message(f"s{number % 2}@home.test", f"u{number}@d{number % 3}.test", BODY)
         server.ids[f"u{number}@d{number % 3}.test"] = re.search(r"[0-9a-f]{16}", reply.text).group(0)
     wait_until(lambda: total(server)["deferred"] == 6, 10, lambda: f"6 deferred recipients: {total(server)}")
+    wait_until(lambda: all(r["last_error"] for r in recipients(server).values()), 5, "their outcomes to be written down")
     return server
 
 
