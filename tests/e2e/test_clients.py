@@ -47,7 +47,7 @@ def test_thousands_of_slow_clients(make_server, tmp_path):
               f"worst {latencies[-1] * 1e3:.1f} ms; {(peak - idle_rss) / SLOW / 1024:.1f} KiB per session")
         assert len(latencies) > 20
         assert latencies[len(latencies) // 2] < 0.25 and latencies[-1] < 2.0
-        assert peak - idle_rss < SLOW * 16384
+        assert SANITIZED or peak - idle_rss < SLOW * 16384
         server.wait_queue_empty(60)
         arrived = sink.arrivals()
         assert {name for name in arrived if name.endswith("@slow.test")} == {f"slow{n}@slow.test" for n in range(SLOW)}

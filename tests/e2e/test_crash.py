@@ -12,7 +12,7 @@ import time
 import pytest
 from harness.client import Client, send, stuffed
 from harness.load import LoadSink, SourceRun, load_source, source_words
-from harness.server import Ringpost, wait_until
+from harness.server import MAY_LEAK, Ringpost, wait_until
 
 ROUNDS = int(os.environ.get("ROUNDS", "24"))
 BODY = "Subject: crash\r\n\r\nbody\r\n"
@@ -190,7 +190,7 @@ def test_large_messages_and_crashes(make_server, tmp_path, seed):
 
 def test_second_server_on_one_spool_is_refused(make_server, sink):
     first = make_server(sink)
-    second = make_server(sink, start=False)
+    second = make_server(sink, start=False, environment=MAY_LEAK)
     second.settings["spool"] = first.settings["spool"]
     second.write_config()
     second.start(wait=False)

@@ -13,7 +13,7 @@ import pytest
 from harness.client import Client, send
 from harness.load import LoadSink, load_source, program
 from harness.report import Report
-from harness.server import BINARY, free_port, wait_until
+from harness.server import BINARY, MAY_LEAK, free_port, wait_until
 from harness.sink import Stall
 
 BODY = "Subject: operate\r\n\r\nbody\r\n"
@@ -433,7 +433,7 @@ def test_reload_under_load(make_server, tmp_path):
 
 
 def test_ports_in_use_are_said(make_server, sink, server):
-    other = make_server(sink, start=False)
+    other = make_server(sink, start=False, environment=MAY_LEAK)
     other.settings["listeners"] = ({"name": "in", "address": f"127.0.0.1:{server.admin_port}"},)
     other.write_config()
     other.start(wait=False)

@@ -18,6 +18,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 PLAIN_BINARY = os.environ.get("RINGPOST", os.path.join(ROOT, "build/release/ringpost"))
 BINARY = os.environ.get("RINGPOST_SAN") or PLAIN_BINARY
 SANITIZED = bool(os.environ.get("RINGPOST_SAN"))
+# For starts that are meant to fail: the process ends, and gives back what it has by doing so.
+MAY_LEAK = {"ASAN_OPTIONS": "detect_leaks=0"}
 # A real disk, where /tmp may not be one, and short enough for the name of a unix socket.
 DIRECTORY = os.environ.get("E2E_DIRECTORY", "/var/tmp")
 # Sanitizers, failed CHECKs and the C library's own complaints: none may ever appear in a log.
