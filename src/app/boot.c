@@ -244,8 +244,12 @@ static void settle(struct boot *boot)
         quiet = busy ? 0 : quiet + 1;
         boot_run_watch(boot);
         if (clock_monotonic_ms() > boot->deadline_ms + BOOT_SETTLE_MS) {
-            log_line(LOG_WARNING, "outcomes could not be written before the stop", NULL);
-            break;
+            /* The kernel still works for us, on a disk that does not answer. What it holds must not be freed, and the
+             * spool would not close either; a process that ends here loses what a crash would: nothing that was
+             * promised. */
+            log_line(LOG_ERROR, "stopped without an answer from the disk",
+                     "reason=\"outcomes are still being written\"");
+            _exit(CLI_FAILED);
         }
         pause_ms(BOOT_ROUND_MS);
     }
