@@ -15,6 +15,7 @@ from harness.load import LoadSink, SourceRun, load_source, source_words
 from harness.server import MAY_LEAK, Ringpost, wait_until
 
 ROUNDS = int(os.environ.get("ROUNDS", "24"))
+SHARDS = ({"count": 1}, {"count": 2}, {"count": 2}, {"count": 3}, {"inbound": 1, "delivery": 2}, {"inbound": 2, "delivery": 1})
 BODY = "Subject: crash\r\n\r\nbody\r\n"
 
 
@@ -70,13 +71,15 @@ def test_kill_under_load(make_server, tmp_path, seed):
     with LoadSink(tmp_path / "sink.log", delay_ms=choose.choice((0, 5))) as sink:
         server = make_server(sink, start=False, events={"path": ""}, delivery={"connections_per_destination_max": 10})
         for number in range(ROUNDS):
-            server.start(shards={"count": choose.choice((1, 2, 2, 3)), "pin": False})
+            server.settings["shards"] = {"pin": False, **choose.choice(SHARDS)}
+            server.start()
             ledger.add(number, crash_under_load(server, number, choose, tmp_path / "source.log"))
             for _ in range(choose.choice((0, 0, 1, 2))):  # and while it is reading its spool
                 server.start(wait=False)
                 time.sleep(choose.uniform(0, 0.3))
                 server.kill()
-        server.start(shards={"count": 2, "pin": False})
+        server.settings["shards"] = {"pin": False, "count": 2}
+        server.start()
         server.wait_queue_empty(120)
         duplicates = ledger.judge(sink.arrivals())
         accepted = len(ledger.fates["A"])

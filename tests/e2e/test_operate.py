@@ -271,6 +271,22 @@ def test_health(server):
     assert server.control("GET", "/healthz")[0] == 200
 
 
+def test_idle_costs_nothing(make_server, sink):
+    """After mail, with sessions open on both sides, while connections are closed for being idle, and then: no CPU at all."""
+    server = make_server(sink, delivery={"idle_timeout": "1s"}, shards={"count": 3})
+    clients = [Client(server.port) for _ in range(20)]
+    for number in range(30):
+        send(server.port, "a@a.test", [f"b{number}@b.test"], BODY)
+    server.wait_queue_empty()
+    time.sleep(2.5)  # memory is given back once, the spool makes a segment ahead
+    assert server.metric("outbound_connections_open") == 0 and server.metric("sessions") == 20
+    before = server.cpu_seconds()
+    time.sleep(3)
+    assert server.cpu_seconds() - before <= 1 / os.sysconf("SC_CLK_TCK")
+    for client in clients:
+        client.close()
+
+
 class Stopped:
     """Stops one thread of another process, as a loop that hangs would; the others run on."""
     SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
