@@ -28,6 +28,8 @@
 #define RECOVERY_ID_GAP (UINT64_C(1) << 20) /* ids that were given out but did not reach the disk */
 #define RECOVERY_ID_TIME_SHIFT 24 /* ids begin at the second of the start, so that a lost spool repeats none */
 
+#define RECOVERY_BLOCK 16u /* ids that stay together in the table */
+
 struct recovery {
     struct spool *spool;
     struct rollcall_times times;
@@ -44,10 +46,14 @@ struct recovery {
 
 /* --- ids -------------------------------------------------------------------------------------------------------- */
 
-/* Ids are counted up, so neighbours in the log are neighbours in the table. */
+/* Ids are counted up, so neighbours in the log are neighbours in the table, in blocks of a cache line. The blocks are
+ * scattered: every start of the program begins a new run of ids whose low bits are those of the runs before, and runs
+ * that lie upon each other would make one search of thousands of steps. */
 static uint32_t recovery_hash(uint64_t id, uint32_t capacity)
 {
-    return (uint32_t)id & (capacity - 1);
+    uint64_t block = (id / RECOVERY_BLOCK) * UINT64_C(0x9e3779b97f4a7c15);
+    uint32_t place = (uint32_t)(block >> (64 - __builtin_ctz(capacity)));
+    return (place & ~(RECOVERY_BLOCK - 1)) | ((uint32_t)id & (RECOVERY_BLOCK - 1));
 }
 
 static uint64_t recovery_id(const struct recovery *recovery, uint32_t slot)
