@@ -6,7 +6,7 @@ import re
 import pytest
 from harness.check import assert_relayed, received_field
 from harness.client import Client, pipelined, send, stuffed
-from harness.server import SANITIZED, wait_until
+from harness.server import SANITIZED, free_port, wait_until
 
 HEADER = "Subject: test\r\nFrom: <a@a.test>\r\n\r\n"
 
@@ -56,6 +56,37 @@ def test_received_field(server, sink):
     assert several["recipient"] is None, "a field `for` would tell one recipient about another"
     assert len({single["id"], several["id"], old["id"]}) == 3
     assert old["protocol"] == b"SMTP" and old["helo"] == b"old.example"
+
+
+def test_ipv6_on_both_sides(make_server, make_sink):
+    sink = make_sink(address="::1")
+    server = make_server(start=False, routes=({"domain": "*", "next_hop": sink.endpoint},))
+    server.settings["listeners"] = ({"name": "six", "address": f"[::1]:{server.port}"},)
+    server.start()
+    with Client(server.port, address="::1") as client:
+        client.hello()
+        client.message("a@a.test", "b@b.test", BODIES["plain"])
+    field = assert_relayed(sink.wait(1)[0], "a@a.test", ["b@b.test"], BODIES["plain"])
+    assert field["peer"] == b"IPv6:::1"
+    assert server.wait_events(lambda e: e["event"] == "reception")[0]["client"] == "::1"
+    assert "::1" in server.wait_events(lambda e: e["event"] == "delivery")[0]["host"]
+
+
+def test_listeners_with_settings_of_their_own(make_server, sink):
+    server = make_server(sink, start=False)
+    other = free_port()
+    server.settings["listeners"] += ({"name": "other", "address": f"127.0.0.1:{other}", "hostname": "other.test",
+                                      "message_bytes_max": "64K", "relay_networks": ("192.0.2.0/24",)},)
+    server.start()
+    with Client(server.port) as client:
+        assert "mx.ringpost.test" in client.greeting.text and "SIZE 52428800" in client.hello().text
+        client.message("a@a.test", "b@b.test", BODIES["plain"])
+    with Client(other) as client:
+        assert "other.test" in client.greeting.text and "SIZE 65536" in client.hello().text
+        assert client.command("MAIL FROM:<a@a.test>") == 250
+        assert client.command("RCPT TO:<b@b.test>") == "550 5.7.1"
+        assert client.command("RCPT TO:<Postmaster>") == 250
+    assert sink.wait(1)[0].recipients == ["b@b.test"]
 
 
 def test_null_sender_and_postmaster(server, sink):

@@ -35,7 +35,7 @@ def free_port(address="127.0.0.1"):
     """A port below the kernel's range of ephemeral ports, so that no outgoing connection takes it meanwhile."""
     while True:
         port = int.from_bytes(os.urandom(2), "big") % 20000 + 10000
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             try:
                 probe.bind((address, port))
                 return port

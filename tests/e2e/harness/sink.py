@@ -77,10 +77,10 @@ class Sink:
 
     @property
     def endpoint(self):
-        return f"{self.address}:{self.port}"
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
     def open(self):
-        self.listener = socket.socket()
+        self.listener = socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((self.address, self.port))
         self.listener.listen(1000)
