@@ -138,7 +138,7 @@ def test_graceful_stops_under_load_repeat_nothing(make_server, tmp_path, delay_m
             server.start(shards={"count": 1 + number % 3, "pin": False})
             words = source_words(server.port, tmp_path / "source.log", sessions=20, messages=1000000, prefix=f"r{number}m")
             source = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-            time.sleep(0.4)
+            time.sleep(0.1 if delay_ms else 0.4)
             server.stop()
             ledger.add(number, SourceRun(source.communicate(timeout=20)[0], tmp_path / "source.log"))
         server.start()
