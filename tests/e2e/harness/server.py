@@ -31,13 +31,20 @@ class Died(AssertionError):
     pass
 
 
+given = []  # ports handed out lately: two draws must not be one port
+
+
 def free_port(address="127.0.0.1"):
     """A port below the kernel's range of ephemeral ports, so that no outgoing connection takes it meanwhile."""
+    del given[:-1000]
     while True:
         port = int.from_bytes(os.urandom(2), "big") % 20000 + 10000
+        if port in given:
+            continue
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             try:
                 probe.bind((address, port))
+                given.append(port)
                 return port
             except OSError:
                 continue
