@@ -75,6 +75,9 @@ static_assert(sizeof(struct spool_format_record) == SPOOL_FORMAT_ALIGN, "on disk
 #define SPOOL_FORMAT_RELAXED 8u /* acknowledged after the write, before the sync */
 #define SPOOL_FORMAT_BOUNCE 16u /* generated here: a delivery status notification */
 #define SPOOL_FORMAT_REQUIRETLS 32u
+#define SPOOL_FORMAT_BINARY 64u /* BODY=BINARYMIME (RFC 3030): only the dots say where lines begin */
+#define SPOOL_FORMAT_CRLF_ADDED \
+    128u /* the sender's last chunk had no CRLF at its end; the one before the dot is ours */
 
 /* Payload of MESSAGE: this, then states, envelope, extents, prologue, body, without gaps.
  *   states    what is known about the recipients when the record was written: struct spool_format_state items; empty in

@@ -16,7 +16,7 @@
 
 enum envelope_tag {
     ENVELOPE_SENDER = 1,         /* reverse-path without <>; empty: the null sender */
-    ENVELOPE_RECIPIENT = 2,      /* forward-path without <>; flags: notify (RFC 3461), reserved */
+    ENVELOPE_RECIPIENT = 2,      /* forward-path without <>; flags: ENVELOPE_NOTIFY_... */
     ENVELOPE_CLIENT_ADDRESS = 3, /* 4 or 16 bytes, network order */
     ENVELOPE_HELO = 4,
     ENVELOPE_ORIGINAL_RECIPIENT = 5, /* ORCPT of the recipient before it */
@@ -25,7 +25,18 @@ enum envelope_tag {
     ENVELOPE_TENANT = 8,
     ENVELOPE_CLASS = 9,
     ENVELOPE_LISTENER = 10,
+    ENVELOPE_RETURN = 11,     /* RET (RFC 3461 4.3): 'F' or 'H' */
+    ENVELOPE_PRIORITY = 12,   /* MT-PRIORITY (RFC 6710): 1 byte, two's complement */
+    ENVELOPE_HOLD_UNTIL = 13, /* FUTURERELEASE (RFC 4865): 8 bytes little-endian, ms since 1970 */
+    ENVELOPE_DELIVER_BY = 14, /* DELIVERBY (RFC 2852): as above, then 'N' or 'R', then 1 when a trace was asked for */
+    ENVELOPE_AUTH_PARAMETER = 15, /* AUTH= of MAIL (RFC 4954 5), xtext as received */
 };
+
+/* NOTIFY of a recipient (RFC 3461 4.1); none: not given. */
+#define ENVELOPE_NOTIFY_NEVER 1u
+#define ENVELOPE_NOTIFY_SUCCESS 2u
+#define ENVELOPE_NOTIFY_FAILURE 4u
+#define ENVELOPE_NOTIFY_DELAY 8u
 
 #define ENVELOPE_ITEM_BYTES 4 /* of an item without its bytes */
 
