@@ -17,7 +17,6 @@
 #include "spool/spool_private.h"
 
 #define COMPACTION_IDLE_BYTES (1u << 20) /* received per tick: more is not idle */
-#define COMPACTION_STATE_BYTES 256       /* a last outcome's record, roughly */
 #define COMPACTION_FLOOR_SEGMENTS 4
 
 static void compaction_timer(struct timer *timer)
@@ -45,11 +44,6 @@ bool compaction_idle(const struct spool *spool)
 
 /* --- choice ----------------------------------------------------------------------------------------------------- */
 
-static uint64_t compaction_weight(const struct segment *segment)
-{
-    return segment->live_bytes + (uint64_t)segment->states * COMPACTION_STATE_BYTES;
-}
-
 static bool compaction_movable(const struct segment *segment)
 {
     return segment->state == SEGMENT_FULL && !segment->sealing && segment->loose == 0 && segment->quarantined == 0 &&
@@ -74,7 +68,7 @@ static bool compaction_carriable(const struct segment *segment)
 /* Lower is better; UINT64_MAX: not now. */
 static uint64_t compaction_score(const struct spool *spool, const struct segment *segment, bool idle)
 {
-    uint64_t weight = compaction_weight(segment);
+    uint64_t weight = segment_weight(segment);
     if (segment->suspect) {
         return compaction_movable(segment) && weight > 0 ? 0 : UINT64_MAX;
     }

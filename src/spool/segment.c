@@ -9,6 +9,8 @@
 #include "base/crc32c.h"
 #include "spool/record.h"
 
+#define SEGMENT_STATE_BYTES 256 /* a last outcome's record, roughly */
+
 static bool segment_grow(struct segment_table *table)
 {
     uint32_t capacity = table->capacity == 0 ? 64 : table->capacity * 2;
@@ -234,6 +236,11 @@ void segment_let_go(struct segment_table *table, uint32_t index)
             segment_set_remove(&table->at[i]->copies, index);
         }
     }
+}
+
+uint64_t segment_weight(const struct segment *segment)
+{
+    return segment->live_bytes + (uint64_t)segment->states * SEGMENT_STATE_BYTES;
 }
 
 bool segment_unneeded(const struct segment *segment)

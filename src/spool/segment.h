@@ -116,6 +116,9 @@ void segment_set_clear(struct segment_set *set);
 /* Segment `index` is empty for good: nobody holds a grave for it any more. */
 void segment_let_go(struct segment_table *table, uint32_t index);
 
+/* What moving all that is needed in it would write, roughly. */
+uint64_t segment_weight(const struct segment *segment);
+
 /* Is nothing in it needed any more, and nothing of it in use? */
 bool segment_unneeded(const struct segment *segment);
 /* May the file be emptied? */

@@ -25,8 +25,9 @@ enum spool_intake spool_intake_state(const struct spool *spool)
     if (!spool->supply.failed || spool->segments.spares > SPOOL_RESERVE) {
         return SPOOL_INTAKE_OPEN;
     }
+    /* One of the reserve is like any other as soon as there are enough without it (writer_may_use). */
     const struct segment *open = spool->writer.open;
-    if (open == NULL || spool->writer.open_reserve) {
+    if (open == NULL || (spool->writer.open_reserve && spool->segments.spares < SPOOL_RESERVE)) {
         return SPOOL_INTAKE_FULL;
     }
     uint64_t needed = open->used + segment_seal_bytes(open, 0) + (uint64_t)spool->batch_bytes;

@@ -607,14 +607,19 @@ static bool writer_waits(struct spool *spool)
     return true;
 }
 
-/* A full disk whose last mail has gone, all of it out of the open segment: emptied, that one is the space that intake
- * waits for. Nothing would be written to it otherwise, so it would stay open for ever. */
+/* A full disk, and most of what the open segment holds is not needed any more: emptied, it is the space that intake
+ * waits for. Nothing may be written to it otherwise, so it would stay open for as long as a single message in it is
+ * deferred. Closed, it is compaction's, which has the reserve to move the rest to. */
 static void writer_start_over(struct spool *spool)
 {
     const struct writer *writer = &spool->writer;
-    if (writer->phase == WRITER_IDLE && list_empty(&writer->pending) && writer->open != NULL &&
-        writer->open->used > SPOOL_FORMAT_HEADER_BYTES && segment_unneeded(writer->open) &&
-        spool_intake_state(spool) == SPOOL_INTAKE_FULL) {
+    const struct segment *open = writer->open;
+    if (writer->phase != WRITER_IDLE || !list_empty(&writer->pending) || open == NULL || open->unsynced ||
+        open->used == SPOOL_FORMAT_HEADER_BYTES || spool_intake_state(spool) != SPOOL_INTAKE_FULL) {
+        return;
+    }
+    bool worth = open->used > open->bytes / 2 && segment_weight(open) < open->used / 2 && spool->segments.spares > 0;
+    if (worth || segment_unneeded(open)) {
         writer_retire(spool);
     }
 }

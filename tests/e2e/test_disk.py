@@ -227,3 +227,78 @@ def test_broken_client_on_a_full_disk(small_disk, server_on, sink):
     send(server.port, "a@a.test", ["c@b.test"], BODY)
     assert sink.wait(1)[0].recipients == ["c@b.test"]
     server.stop()
+
+
+@pytest.fixture
+def least_disk(small_disk, server_on, sink):
+    """A server that has the segment it writes to, the two that are reserved, and not a byte more. That segment holds three
+    messages that wait for an hour, and is full with mail that is delivered by now."""
+    place = small_disk(200)
+    sink.on("RCPT", "451 4.2.1 come back later", match="<stays")
+    fill(place, leave=50 * MEBIBYTE)
+    server = server_on(place, sink, retry={"schedule": ("1h",)})
+    wait_until(lambda: server.metric("spool_segments") == 3, 10, "three segments")
+    for number in range(3):
+        send(server.port, "a@a.test", [f"stays{number}@b.test"], BODY)
+    wait_until(lambda: server.metric("recipients_deferred_total") == 3, 10, "3 deferrals")
+    sink.on("CONNECT", "421 4.3.2 not yet")
+    sent = []
+    assert send_until_refused(server, sent) == "452 4.3.1"
+    server.sent, server.place = sent, place
+    return server
+
+
+def goes_on(server, sink, seconds=20):
+    """Intake opens, and takes several times what the disk holds."""
+    wait_until(lambda: server.get("/readyz")[0] == 200, seconds, lambda: f"intake again\n{server.log_tail()}")
+    text = BODY + ("x" * 78 + "\r\n") * 12000
+    taken = 0
+    deadline = time.monotonic() + 40
+    while taken < 60 and time.monotonic() < deadline:
+        with Client(server.port) as client:
+            client.hello()
+            if client.command("MAIL FROM:<a@a.test>") != 250:
+                time.sleep(0.05)
+                continue
+            assert client.command("RCPT TO:<flow@b.test>") == 250
+            if client.command("DATA") != 354:
+                continue
+            client.send(stuffed(text))
+            taken += client.reply() == 250
+    assert taken == 60, f"{taken} messages of 1 MiB taken\n{server.log_tail()}"
+    wait_until(lambda: sink.recipients().count("flow@b.test") == 60, 30, "all of the flow")
+
+
+def test_least_disk_with_deferred_mail_works_on(least_disk, sink):
+    """What waits is in the way of emptying the only segment: it is moved to the reserve, and intake goes on."""
+    sink.heal()
+    sink.on("RCPT", "451 4.2.1 come back later", match="<stays")
+    least_disk.control("POST", "/queue/retry", body={"all": True})
+    wait_until(lambda: sorted(sink.recipients()) == sorted(least_disk.sent), 30, "what was accepted")
+    goes_on(least_disk, sink)
+    least_disk.kill()
+    sink.heal()
+    least_disk.start()
+    least_disk.control("POST", "/queue/retry", body={"all": True})
+    least_disk.wait_queue_empty()
+    assert sorted(r for r in set(sink.recipients()) if r.startswith("stays")) == [f"stays{n}@b.test" for n in range(3)]
+    least_disk.stop()
+
+
+def test_least_disk_after_everything_is_delivered(least_disk, sink):
+    sink.heal()
+    least_disk.control("POST", "/queue/retry", body={"all": True})
+    least_disk.wait_queue_empty(30)
+    goes_on(least_disk, sink)
+    least_disk.stop()
+
+
+def test_least_disk_gets_more_space(least_disk, sink):
+    empty(least_disk.place)
+    wait_until(lambda: least_disk.get("/readyz")[0] == 200, 20, lambda: f"intake again\n{least_disk.log_tail()}")
+    send(least_disk.port, "a@a.test", ["after@b.test"], BODY)
+    sink.heal()
+    least_disk.control("POST", "/queue/retry", body={"all": True})
+    least_disk.wait_queue_empty(30)
+    assert "after@b.test" in sink.recipients()
+    least_disk.stop()
