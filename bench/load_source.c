@@ -419,6 +419,7 @@ static void options(int argc, char **argv)
             if (load.log == NULL) {
                 die(optarg);
             }
+            setvbuf(load.log, NULL, _IOLBF, 0); /* a test may look while it grows */
             break;
         default: exit(64);
         }
