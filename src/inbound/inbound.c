@@ -11,6 +11,7 @@
 #include "inbound/profile.h"
 #include "inbound/reception.h"
 #include "inbound/server_session.h"
+#include "inbound/session.h"
 
 #define SPARE_REPLIES 64
 #define SPARE_SMALL_REPLIES 1024
@@ -36,7 +37,7 @@ static void turn_ended(struct shard_hook *hook)
 {
     struct inbound *inbound = CONTAINER_OF(hook, struct inbound, hook);
     if (ring_buffers_free(inbound->shard->ring) < inbound->receive_buffers / 4) {
-        server_session_relieve(inbound);
+        session_output_relieve(inbound);
     }
 }
 

@@ -15,10 +15,6 @@ void server_session_stop_all(struct inbound *inbound);
 /* Cuts off every session but those whose message is being committed. */
 void server_session_abort_all(struct inbound *inbound);
 
-/* Cuts off sessions whose client reads nothing while their unread input keeps receive buffers that others need. At
- * the end of a turn in which buffers are short. */
-void server_session_relieve(struct inbound *inbound);
-
 /* Once, before the first session. */
 void server_session_start(struct inbound *inbound);
 
