@@ -29,6 +29,12 @@ struct config_network {
     unsigned prefix_bits;
 };
 
+/* So many units in a period; `count` 0 means no limit ("off"). */
+struct config_rate {
+    uint64_t count;
+    uint64_t period_ms;
+};
+
 /* What a key's value is, and the C type of its field. Lists take a second field, `unsigned`, for their length; a list
  * of values may be written ( ... ), [ ... ] or, with one value, without either. */
 enum config_type {
@@ -37,6 +43,7 @@ enum config_type {
     CONFIG_REAL,      /* double */
     CONFIG_SIZE,      /* uint64_t, bytes: 4096, "64K", "50M", "1G" */
     CONFIG_DURATION,  /* uint64_t, milliseconds: "500ms", "30s", "5m", "4h", "4d"; an integer is seconds */
+    CONFIG_RATE,      /* struct config_rate: "100/1m", "50M/1h" or "off" */
     CONFIG_TEXT,      /* const char *: minimum..maximum printable characters */
     CONFIG_CHOICE,    /* unsigned: index into `choices` */
     CONFIG_CHOICES,   /* unsigned: a list, bit i for choices[i] */

@@ -81,6 +81,9 @@ static void put_expected(struct buffer *out, const struct config_key *key)
     case CONFIG_ENDPOINT:
         buffer_append_string(out, "an address and port as \"127.0.0.1:25\" or \"[::1]:25\", or \"off\"");
         break;
+    case CONFIG_RATE:
+        buffer_append_string(out, "a number in a time as \"100/1m\" or \"50M/1h\", at most 31 days, or \"off\"");
+        break;
     case CONFIG_ADDRESSES: buffer_append_string(out, "addresses as \"192.0.2.1\" or \"2001:db8::1\""); break;
     case CONFIG_NETWORKS: buffer_append_string(out, "networks as \"10.0.0.0/8\" or \"2001:db8::/32\""); break;
     case CONFIG_GROUP: buffer_append_string(out, "a group { ... }"); break;
@@ -219,6 +222,12 @@ static bool set_choice(struct value value, unsigned *ret_choice)
     return false;
 }
 
+static bool set_rate(struct value value, struct config_rate *ret_rate)
+{
+    const char *text = text_of(value.setting);
+    return text != NULL && config_value_rate(text, ret_rate);
+}
+
 static bool set_endpoint(struct value value, struct config_endpoint *ret_endpoint)
 {
     const char *text = text_of(value.setting);
@@ -307,19 +316,13 @@ static void read_values(struct reader *reader, struct value list, char *target)
 /* --- the walk ----------------------------------------------------------------------------------------------------- */
 
 static const size_t field_sizes[] = {
-    [CONFIG_BOOL] = sizeof(bool),
-    [CONFIG_COUNT] = sizeof(unsigned),
-    [CONFIG_REAL] = sizeof(double),
-    [CONFIG_SIZE] = sizeof(uint64_t),
-    [CONFIG_DURATION] = sizeof(uint64_t),
-    [CONFIG_TEXT] = sizeof(char *),
-    [CONFIG_CHOICE] = sizeof(unsigned),
-    [CONFIG_CHOICES] = sizeof(unsigned),
-    [CONFIG_ENDPOINT] = sizeof(struct config_endpoint),
-    [CONFIG_ADDRESSES] = sizeof(void *),
-    [CONFIG_NETWORKS] = sizeof(void *),
-    [CONFIG_DURATIONS] = sizeof(void *),
-    [CONFIG_LIST] = sizeof(void *),
+    [CONFIG_BOOL] = sizeof(bool),         [CONFIG_COUNT] = sizeof(unsigned),
+    [CONFIG_REAL] = sizeof(double),       [CONFIG_SIZE] = sizeof(uint64_t),
+    [CONFIG_DURATION] = sizeof(uint64_t), [CONFIG_RATE] = sizeof(struct config_rate),
+    [CONFIG_TEXT] = sizeof(char *),       [CONFIG_CHOICE] = sizeof(unsigned),
+    [CONFIG_CHOICES] = sizeof(unsigned),  [CONFIG_ENDPOINT] = sizeof(struct config_endpoint),
+    [CONFIG_ADDRESSES] = sizeof(void *),  [CONFIG_NETWORKS] = sizeof(void *),
+    [CONFIG_DURATIONS] = sizeof(void *),  [CONFIG_LIST] = sizeof(void *),
 };
 
 static void read_value(struct reader *reader, struct value value, char *target)
@@ -338,6 +341,7 @@ static void read_value(struct reader *reader, struct value value, char *target)
     case CONFIG_TEXT: good = set_text(reader->config, value, field); break;
     case CONFIG_CHOICE: good = set_choice(value, field); break;
     case CONFIG_ENDPOINT: good = set_endpoint(value, field); break;
+    case CONFIG_RATE: good = set_rate(value, field); break;
     default: read_values(reader, value, target);
     }
     if (!good) {

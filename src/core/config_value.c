@@ -43,6 +43,27 @@ bool config_value_duration(const char *text, uint64_t *ret_ms)
     return parse_with_unit(text, duration_units, ret_ms);
 }
 
+bool config_value_rate(const char *text, struct config_rate *ret_rate)
+{
+    char count[24];
+    struct config_rate rate = {0};
+    size_t length = strcspn(text, "/");
+    if (strcmp(text, "off") != 0) {
+        if (text[length] == '\0' || length >= sizeof count) {
+            return false;
+        }
+        memcpy(count, text, length);
+        count[length] = '\0';
+        if (!config_value_size(count, &rate.count) || rate.count == 0 || rate.count > (1ull << 40) ||
+            !config_value_duration(text + length + 1, &rate.period_ms) || rate.period_ms < 1000 ||
+            rate.period_ms > 31ull * 86400000) {
+            return false;
+        }
+    }
+    *ret_rate = rate;
+    return true;
+}
+
 static bool endpoint_of(const char *host, unsigned port, struct config_endpoint *ret_endpoint)
 {
     struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
@@ -222,6 +243,17 @@ void config_value_put_duration(struct buffer *out, uint64_t duration_ms)
     }
 }
 
+void config_value_put_rate(struct buffer *out, const struct config_rate *rate)
+{
+    if (rate->count == 0) {
+        buffer_append_string(out, "off");
+        return;
+    }
+    config_value_put_size(out, rate->count);
+    buffer_append_string(out, "/");
+    config_value_put_duration(out, rate->period_ms);
+}
+
 void config_value_put_endpoint(struct buffer *out, const struct config_endpoint *endpoint)
 {
     char host[INET6_ADDRSTRLEN];
@@ -302,6 +334,8 @@ static void put_quoted(struct buffer *out, const struct config_key *key, const v
     buffer_append_string(out, "\"");
     if (key->type == CONFIG_ENDPOINT) {
         config_value_put_endpoint(out, field);
+    } else if (key->type == CONFIG_RATE) {
+        config_value_put_rate(out, field);
     } else {
         memcpy(&number, field, sizeof number);
         (key->type == CONFIG_SIZE ? config_value_put_size : config_value_put_duration)(out, number);
@@ -322,6 +356,7 @@ void config_value_put(struct buffer *out, const struct config_key *key, const vo
     case CONFIG_REAL: buffer_append_format(out, "%g", *(const double *)(const void *)field); break;
     case CONFIG_SIZE:
     case CONFIG_DURATION:
+    case CONFIG_RATE:
     case CONFIG_ENDPOINT: put_quoted(out, key, field); break;
     case CONFIG_TEXT: put_text(out, *(const char *const *)(const void *)field); break;
     case CONFIG_CHOICE:

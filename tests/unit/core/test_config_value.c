@@ -227,10 +227,52 @@ static void test_hostnames(void **state)
     }
 }
 
+static void test_rates(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t count;
+        uint64_t period_ms;
+        const char *again; /* NULL: not a rate */
+    } cases[] = {
+        {"off", 0, 0, "off"},
+        {"100/1m", 100, 60000, "100/1m"},
+        {"50M/1h", 52428800, 3600000, "50M/1h"},
+        {"1/31d", 1, 2678400000, "1/31d"},
+        {"1099511627776/1s", 1099511627776, 1000, "1024G/1s"},
+        {"1099511627777/1s", 0, 0, NULL},
+        {"0/1m", 0, 0, NULL},
+        {"100", 0, 0, NULL},
+        {"100/", 0, 0, NULL},
+        {"/1m", 0, 0, NULL},
+        {"100/60", 0, 0, NULL},
+        {"100/999ms", 0, 0, NULL},
+        {"100/32d", 0, 0, NULL},
+        {"-1/1m", 0, 0, NULL},
+        {"100/1m/1m", 0, 0, NULL},
+        {"1000000000000000000000000000/1m", 0, 0, NULL},
+        {"", 0, 0, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct config_rate rate = {0};
+        char room[64];
+        struct buffer text = buffer_of(room, sizeof room);
+        assert_int_equal(config_value_rate(cases[i].text, &rate), cases[i].again != NULL);
+        if (cases[i].again != NULL) {
+            assert_int_equal(rate.count, cases[i].count);
+            assert_int_equal(rate.period_ms, cases[i].period_ms);
+            config_value_put_rate(&text, &rate);
+            assert_true(bytes_equal(buffer_bytes(&text), bytes_of_string(cases[i].again)));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes_and_durations),
+        cmocka_unit_test(test_rates),
         cmocka_unit_test(test_sizes_and_durations_are_printed_in_their_largest_unit),
         cmocka_unit_test(test_endpoints),
         cmocka_unit_test(test_networks),
