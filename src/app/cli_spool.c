@@ -61,18 +61,12 @@ static void saw_record(void *context, const char *file, uint64_t offset, const s
            type_name(record->type), record->sequence, record->message, payload.length);
 }
 
-static void saw_damage(void *context, const char *file, uint64_t offset, uint64_t end, const char *what)
-{
-    const struct look *look = context;
-    printf("%s/%u/%s:%" PRIu64 ": damaged up to %" PRIu64 ": %s\n", look->root, look->number, file, offset, end, what);
-}
-
 /* --- export -------------------------------------------------------------------------------------------------- */
 
-static FILE *create(struct look *look, uint64_t id, const char *suffix)
+static FILE *create(struct look *look, const char *name)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%016" PRIx64 ".%s", look->output, id, suffix);
+    snprintf(path, sizeof path, "%s/%s", look->output, name);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
     if (file == NULL) {
@@ -87,6 +81,44 @@ static void finish(struct look *look, FILE *file)
     if (file != NULL && fclose(file) != 0) {
         fprintf(stderr, "ringpost spool: %s: %s\n", look->output, strerror(errno));
         look->failed = true;
+    }
+}
+
+static FILE *create_for(struct look *look, uint64_t id, const char *suffix)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%016" PRIx64 ".%s", id, suffix);
+    return create(look, name);
+}
+
+/* The bytes as they are, for whoever can read something in them. */
+static void export_raw(struct look *look, const char *file, uint64_t offset, uint64_t end)
+{
+    char path[4096];
+    char name[128];
+    char data[65536];
+    ssize_t n = 0;
+    snprintf(path, sizeof path, "%s/%u/%s", look->root, look->number, file);
+    snprintf(name, sizeof name, "%u-%.64s-%" PRIu64 ".raw", look->number, file, offset);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    FILE *out = fd >= 0 ? create(look, name) : NULL;
+    while (out != NULL && offset < end &&
+           (n = pread(fd, data, end - offset < sizeof data ? end - offset : sizeof data, (off_t)offset)) > 0) {
+        fwrite(data, 1, (size_t)n, out);
+        offset += (uint64_t)n;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    finish(look, out);
+}
+
+static void saw_damage(void *context, const char *file, uint64_t offset, uint64_t end, const char *what)
+{
+    struct look *look = context;
+    printf("%s/%u/%s:%" PRIu64 ": damaged up to %" PRIu64 ": %s\n", look->root, look->number, file, offset, end, what);
+    if (look->action == ACTION_EXPORT) {
+        export_raw(look, file, offset, end);
     }
 }
 
@@ -135,13 +167,13 @@ static void write_envelope(FILE *file, const struct inspect_message *message)
 static void saw_message(void *context, const struct inspect_message *message)
 {
     struct look *look = context;
-    FILE *envelope = create(look, message->id, "json");
+    FILE *envelope = create_for(look, message->id, "json");
     if (envelope != NULL) {
         write_envelope(envelope, message);
     }
     finish(look, envelope);
-    if (message->complete) {
-        FILE *text = create(look, message->id, "eml");
+    if (message->text.length != 0) {
+        FILE *text = create_for(look, message->id, message->complete ? "eml" : "eml.damaged");
         if (text != NULL) {
             write_text(text, message->text);
         }
@@ -257,7 +289,8 @@ const struct cli_command cli_spool_command = {
     .details =
         "  check    verify every checksum, tell each damaged place by file and offset\n"
         "  dump     the same, and list every segment and record\n"
-        "  export   the same, and write each queued message as ID.eml and ID.json (its envelope)\n"
+        "  export   the same, and write each queued message as ID.eml and ID.json (its envelope); one that does not\n"
+        "           verify as ID.eml.damaged, and each damaged place as SPOOL-FILE-OFFSET.raw\n"
         "Nothing is changed and no lock is taken: of a running server's spool it shows the state of some moment.\n"
         "\nExit codes: 0 all is well, 64 usage, 65 damage was found, 70 it cannot be read, 78 configuration.\n",
     .run = run,

@@ -19,6 +19,7 @@
 struct inspect_file {
     char name[64];
     int fd;
+    bool headless; /* its header is lost; what is in it is known by its records alone */
     uint64_t bytes;
     uint64_t first_sequence; /* UINT64_MAX: unknown */
     struct spool_format_segment header;
@@ -32,6 +33,7 @@ struct inspect_fact {
     uint32_t file;
     uint16_t recipient;
     uint8_t status; /* PENDING: the MESSAGE itself */
+    bool damaged;   /* of the MESSAGE only the head verifies */
 };
 
 struct inspect {
@@ -58,30 +60,68 @@ static void inspect_damage(struct inspect *inspect, const char *file, uint64_t o
 
 static int inspect_compare_files(const void *a, const void *b)
 {
-    uint64_t left = ((const struct inspect_file *)a)->header.number;
-    uint64_t right = ((const struct inspect_file *)b)->header.number;
-    return (left > right) - (left < right);
+    const struct inspect_file *left = a;
+    const struct inspect_file *right = b;
+    uint64_t x = left->headless ? UINT64_MAX : left->header.number;
+    uint64_t y = right->headless ? UINT64_MAX : right->header.number;
+    return (x > y) - (x < y);
+}
+
+/* Without a header: does the first record tell the epoch? */
+static bool inspect_guess(struct inspect_file *file)
+{
+    struct spool_format_record record;
+    file->headless = true;
+    file->header = (struct spool_format_segment){.bytes = file->bytes};
+    if (pread(file->fd, &record, sizeof record, SPOOL_FORMAT_HEADER_BYTES) != (ssize_t)sizeof record ||
+        !record_valid(&record, record.epoch, SPOOL_FORMAT_HEADER_BYTES, file->bytes)) {
+        return false;
+    }
+    file->header.epoch = record.epoch;
+    return true;
+}
+
+/* False when nothing in the file can be known. */
+static bool inspect_read_header(struct inspect *inspect, struct inspect_file *file)
+{
+    char page[SPOOL_FORMAT_HEADER_BYTES] = {0};
+    unsigned copies = 0;
+    enum err err = pread(file->fd, page, sizeof page, 0) < 0 ? ERR_CORRUPT
+                                                             : segment_decode(page, &file->header, &copies);
+    if (copies < 2) {
+        inspect_damage(inspect, file->name, 0, SPOOL_FORMAT_HEADER_BYTES,
+                       copies == 0 ? "the segment's header does not verify" : "a copy of the header does not verify");
+    } else if (err == ERR_FORMAT) {
+        inspect_damage(inspect, file->name, 0, SPOOL_FORMAT_HEADER_BYTES, "another format version");
+    }
+    if (err == ERR_CORRUPT && inspect_guess(file)) {
+        return true;
+    }
+    file->bytes = file->header.bytes < file->bytes ? file->header.bytes : file->bytes;
+    return err == ERR_OK;
 }
 
 static void inspect_open_file(struct inspect *inspect, int directory, const char *name)
 {
     size_t length = strlen(name);
     struct inspect_file file = {.fd = openat(directory, name, O_RDONLY | O_CLOEXEC), .first_sequence = UINT64_MAX};
-    char page[SPOOL_FORMAT_HEADER_BYTES] = {0};
     struct stat status;
-    if (file.fd < 0 || length >= sizeof file.name || fstat(file.fd, &status) != 0 ||
-        pread(file.fd, page, sizeof page, 0) < 0 || segment_decode(page, &file.header) != ERR_OK ||
-        status.st_size < 2 * SPOOL_FORMAT_HEADER_BYTES) {
-        inspect_damage(inspect, name, 0, SPOOL_FORMAT_HEADER_BYTES, "the segment's header does not verify");
+    bool readable = file.fd >= 0 && length < sizeof file.name && fstat(file.fd, &status) == 0 &&
+                    status.st_size >= 2 * SPOOL_FORMAT_HEADER_BYTES;
+    if (readable) {
+        memcpy(file.name, name, length + 1);
+        file.bytes = (uint64_t)status.st_size / SPOOL_FORMAT_ALIGN * SPOOL_FORMAT_ALIGN;
+    } else {
+        inspect_damage(inspect, name, 0, SPOOL_FORMAT_HEADER_BYTES, "too short, or cannot be read");
+    }
+    if (!readable || !inspect_read_header(inspect, &file)) {
         if (file.fd >= 0) {
             close(file.fd);
         }
         return;
     }
-    memcpy(file.name, name, length + 1);
-    file.bytes = file.header.bytes < (uint64_t)status.st_size ? file.header.bytes : (uint64_t)status.st_size;
     struct spool_format_record record;
-    if (pread(file.fd, &record, sizeof record, SPOOL_FORMAT_HEADER_BYTES) == (ssize_t)sizeof record &&
+    if (!file.headless && pread(file.fd, &record, sizeof record, SPOOL_FORMAT_HEADER_BYTES) == (ssize_t)sizeof record &&
         record_valid(&record, file.header.epoch, SPOOL_FORMAT_HEADER_BYTES, file.bytes)) {
         file.first_sequence = record.sequence;
     }
@@ -169,19 +209,57 @@ static void inspect_record(void *opaque, const struct spool_format_record *recor
     }
 }
 
+/* A damaged MESSAGE whose head verifies can still be told by its envelope. */
+static void inspect_note_damaged(struct inspect *inspect, uint64_t offset)
+{
+    const struct inspect_file *file = &inspect->files[inspect->current];
+    struct spool_format_record record;
+    if (pread(file->fd, &record, sizeof record, (off_t)offset) == (ssize_t)sizeof record &&
+        record_valid(&record, file->header.epoch, offset, file->bytes) && record.type == SPOOL_FORMAT_MESSAGE) {
+        inspect_note(inspect, &(struct inspect_fact){.message = record.message,
+                                                     .sequence = record.sequence,
+                                                     .offset = offset,
+                                                     .file = inspect->current,
+                                                     .damaged = true});
+    }
+}
+
+/* Whether SEAL and trailer verify; where records end. */
+static bool inspect_seal(struct inspect *inspect, const struct inspect_file *file, uint64_t *ret_end)
+{
+    struct spool_format_seal seal;
+    struct spool_format_entry *entries = NULL;
+    enum err err = seal_find(file->fd, file->header.epoch, file->bytes, ret_end);
+    if (err == ERR_CORRUPT && file->first_sequence != UINT64_MAX) {
+        inspect_damage(inspect, file->name, file->bytes - sizeof(struct spool_format_trailer), file->bytes,
+                       "the trailer does not verify");
+    }
+    if (err != ERR_OK) {
+        return false;
+    }
+    err = seal_read(file->fd, file->header.epoch, file->bytes, *ret_end, &seal, &entries);
+    if (err == ERR_OK) {
+        free(entries);
+    } else {
+        inspect_damage(inspect, file->name, *ret_end, file->bytes, "the seal does not verify");
+    }
+    return true;
+}
+
 static void inspect_damaged(void *opaque, uint64_t offset, uint64_t end, uint64_t records)
 {
     struct inspect *inspect = opaque;
     char what[64];
     snprintf(what, sizeof what, "%llu records do not verify", (unsigned long long)records);
     inspect_damage(inspect, inspect->files[inspect->current].name, offset, end, what);
+    inspect_note_damaged(inspect, offset);
 }
 
 static enum err inspect_scan(struct inspect *inspect, uint64_t *expected)
 {
     struct inspect_file *file = &inspect->files[inspect->current];
     uint64_t end = 0;
-    bool sealed = seal_find(file->fd, file->header.epoch, file->bytes, &end) == ERR_OK;
+    bool sealed = inspect_seal(inspect, file, &end);
     inspect->totals.segments++;
     if (inspect->settings->segment != NULL) {
         inspect->settings->segment(inspect->settings->context, file->name, &file->header, sealed);
@@ -191,7 +269,9 @@ static enum err inspect_scan(struct inspect *inspect, uint64_t *expected)
         .epoch = file->header.epoch,
         .bytes = file->bytes,
         .end = sealed ? end : 0,
-        .expected = *expected > file->header.sequence_floor ? *expected : file->header.sequence_floor,
+        .expected = file->headless                            ? 0
+                    : *expected > file->header.sequence_floor ? *expected
+                                                              : file->header.sequence_floor,
         .bound = UINT64_MAX,
         .context = inspect,
         .record = inspect_record,
@@ -203,7 +283,7 @@ static enum err inspect_scan(struct inspect *inspect, uint64_t *expected)
     }
     scan.last = scan.bound == UINT64_MAX && !sealed;
     enum err err = scan_run(&scan);
-    if (err == ERR_OK && scan.records > 0) {
+    if (err == ERR_OK && scan.records > 0 && !file->headless) {
         *expected = scan.next_sequence;
     }
     return err;
@@ -221,8 +301,9 @@ static int inspect_compare_facts(const void *a, const void *b)
     return (left->sequence > right->sequence) - (left->sequence < right->sequence);
 }
 
-/* A verified record's payload in malloc'ed memory, or NULL. */
-static char *inspect_payload(const struct inspect_file *file, uint64_t offset, struct spool_format_record *ret_record)
+/* A record's payload in malloc'ed memory, or NULL when its header does not verify. Does the payload? */
+static char *inspect_payload(const struct inspect_file *file, uint64_t offset, struct spool_format_record *ret_record,
+                             bool *ret_verifies)
 {
     if (pread(file->fd, ret_record, sizeof *ret_record, (off_t)offset) != (ssize_t)sizeof *ret_record ||
         !record_valid(ret_record, file->header.epoch, offset, file->bytes)) {
@@ -230,24 +311,27 @@ static char *inspect_payload(const struct inspect_file *file, uint64_t offset, s
     }
     char *payload = malloc((size_t)ret_record->payload_bytes + 1);
     struct iovec piece = {.iov_base = payload, .iov_len = ret_record->payload_bytes};
-    if (payload != NULL &&
-        (pread(file->fd, payload, piece.iov_len, (off_t)(offset + sizeof *ret_record)) != (ssize_t)piece.iov_len ||
-         record_hash(&piece, 1) != ret_record->payload_hash)) {
-        free(payload);
-        return NULL;
+    if (payload != NULL) {
+        memset(payload, 0, piece.iov_len);
+        *ret_verifies = pread(file->fd, payload, piece.iov_len, (off_t)(offset + sizeof *ret_record)) ==
+                            (ssize_t)piece.iov_len &&
+                        record_hash(&piece, 1) == ret_record->payload_hash;
     }
     return payload;
 }
 
 static bool inspect_append_extent(const struct inspect *inspect, uint64_t id, struct spool_format_extent extent,
-                                  struct buffer *text)
+                                  struct buffer *text, bool *verifies)
 {
     for (uint32_t i = 0; i < inspect->file_count; i++) {
         struct spool_format_record record;
+        bool whole = false;
         if (inspect->files[i].header.epoch != extent.epoch) {
             continue;
         }
-        char *payload = inspect_payload(&inspect->files[i], (uint64_t)extent.position * SPOOL_FORMAT_ALIGN, &record);
+        char *payload = inspect_payload(&inspect->files[i], (uint64_t)extent.position * SPOOL_FORMAT_ALIGN, &record,
+                                        &whole);
+        *verifies &= whole;
         bool good = payload != NULL && record.message == id && record.payload_bytes == extent.payload_bytes &&
                     buffer_append(text, bytes_of(payload, record.payload_bytes));
         free(payload);
@@ -256,15 +340,16 @@ static bool inspect_append_extent(const struct inspect *inspect, uint64_t id, st
     return false;
 }
 
-/* Prologue and body in one piece; NULL when a part is missing. */
-static char *inspect_text(const struct inspect *inspect, const struct record_message *message, struct bytes *ret_text)
+/* Prologue and body in one piece; NULL when a part is missing. *verifies becomes false when an extent does not. */
+static char *inspect_text(const struct inspect *inspect, const struct record_message *message, struct bytes *ret_text,
+                          bool *verifies)
 {
     uint64_t bytes = message->fixed.prologue_bytes + message->fixed.total_body_bytes;
     char *data = malloc(bytes + 1);
     struct buffer text = buffer_of(data, data != NULL ? bytes : 0);
     bool good = data != NULL && buffer_append(&text, message->prologue);
     for (uint32_t i = 0; good && i < message->fixed.extents; i++) {
-        good = inspect_append_extent(inspect, message->fixed.id, record_extent(message, i), &text);
+        good = inspect_append_extent(inspect, message->fixed.id, record_extent(message, i), &text, verifies);
     }
     if (!good || !buffer_append(&text, message->body)) {
         free(data);
@@ -305,11 +390,12 @@ static uint16_t inspect_statuses(const struct record_message *message, const str
 }
 
 static void inspect_announce(struct inspect *inspect, const struct record_message *message,
-                             const struct inspect_fact *copy, const uint8_t *statuses)
+                             const struct inspect_fact *copy, const uint8_t *statuses, bool verifies)
 {
     const char *name = inspect->files[copy->file].name;
     struct bytes text = {0};
-    char *data = inspect_text(inspect, message, &text);
+    bool whole = verifies;
+    char *data = inspect_text(inspect, message, &text, &whole);
     if (data == NULL) {
         inspect_damage(inspect, name, copy->offset, copy->offset + SPOOL_FORMAT_ALIGN, "an extent is missing");
     }
@@ -321,7 +407,7 @@ static void inspect_announce(struct inspect *inspect, const struct record_messag
         .statuses = statuses,
         .envelope = message->envelope,
         .text = text,
-        .complete = data != NULL,
+        .complete = data != NULL && whole,
         .file = name,
         .offset = copy->offset,
     };
@@ -345,11 +431,14 @@ static void inspect_one(struct inspect *inspect, const struct inspect_fact *fact
     struct spool_format_record record;
     struct record_message message;
     uint64_t needed;
-    char *payload = inspect_payload(&inspect->files[copy->file], copy->offset, &record);
+    bool verifies = false;
+    char *payload = inspect_payload(&inspect->files[copy->file], copy->offset, &record, &verifies);
     if (payload == NULL || record_read_message(bytes_of(payload, record.payload_bytes), record.payload_bytes, &message,
                                                &needed) != ERR_OK) {
-        inspect_damage(inspect, inspect->files[copy->file].name, copy->offset, copy->offset + sizeof record,
-                       "a message is not well formed");
+        if (!copy->damaged) { /* else it was told */
+            inspect_damage(inspect, inspect->files[copy->file].name, copy->offset, copy->offset + sizeof record,
+                           "a message is not well formed");
+        }
         free(payload);
         return;
     }
@@ -359,7 +448,7 @@ static void inspect_one(struct inspect *inspect, const struct inspect_fact *fact
         inspect->totals.messages += left > 0;
         inspect->totals.recipients += left;
         if (left > 0) {
-            inspect_announce(inspect, &message, copy, statuses);
+            inspect_announce(inspect, &message, copy, statuses, verifies);
         }
     }
     inspect->no_memory |= statuses == NULL;

@@ -122,6 +122,16 @@ static void recovery_leave(struct recovery *recovery, uint64_t id)
     recovery->slot_count--;
 }
 
+/* Damage that costs nothing. */
+static void recovery_warn(const struct recovery *recovery, const struct segment *segment, uint64_t offset,
+                          const char *what)
+{
+    char name[SEGMENT_NAME_BYTES];
+    segment_name(segment->file, name);
+    log_line(LOG_WARNING, "damaged spool file", "path=%s/%s offset=%llu what=\"%s\"", recovery->spool->path, name,
+             (unsigned long long)offset, what);
+}
+
 /* --- replay ----------------------------------------------------------------------------------------------------- */
 
 static void recovery_damage(struct recovery *recovery, struct segment *segment, uint64_t offset, const char *what)
@@ -438,6 +448,10 @@ static enum err recovery_segment(struct recovery *recovery, struct segment *segm
     struct spool_format_entry *entries = NULL;
     uint64_t offset = 0;
     enum err err = seal_find(segment->fd, segment->epoch, segment->bytes, &offset);
+    if (err == ERR_CORRUPT) {
+        recovery_warn(recovery, segment, segment->bytes - sizeof(struct spool_format_trailer),
+                      "the trailer does not verify, segment scanned");
+    }
     if (err != ERR_OK) {
         return segment->number > recovery->last_used ? ERR_OK : recovery_scan(recovery, segment, 0, bound);
     }
@@ -495,10 +509,11 @@ static enum err recovery_adopt(struct recovery *recovery, const char *name, uint
     struct spool *spool = recovery->spool;
     char page[SPOOL_FORMAT_HEADER_BYTES] = {0};
     struct spool_format_segment header = {0};
+    unsigned copies;
     if (pread(fd, page, sizeof page, 0) < 0) {
         return recovery_fail(recovery, name, ERR_IO, strerror(errno));
     }
-    enum err err = segment_decode(page, &header);
+    enum err err = segment_decode(page, &header, &copies);
     if (err == ERR_FORMAT) {
         char what[96];
         snprintf(what, sizeof what, "format version %u, this program reads version %u", header.version,
@@ -522,6 +537,9 @@ static enum err recovery_adopt(struct recovery *recovery, const char *name, uint
     segment->bytes = bytes;
     segment->file = file;
     segment->fd = fd;
+    if (copies < 2) {
+        recovery_warn(recovery, segment, 0, "a copy of the header does not verify");
+    }
     spool->next_segment = header.number < spool->next_segment ? spool->next_segment : header.number + 1;
     spool->next_sequence = header.sequence_floor < spool->next_sequence ? spool->next_sequence : header.sequence_floor;
     spool->next_id = header.id_floor < spool->next_id ? spool->next_id : header.id_floor;

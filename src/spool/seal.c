@@ -146,11 +146,15 @@ enum err seal_find(int fd, uint64_t epoch, uint64_t bytes, uint64_t *ret_offset)
     if (seal_pread(fd, &trailer, sizeof trailer, bytes - sizeof trailer) != ERR_OK) {
         return ERR_IO;
     }
+    static const struct spool_format_trailer none;
     uint64_t offset = (uint64_t)trailer.position * SPOOL_FORMAT_ALIGN;
-    if (trailer.magic != SPOOL_FORMAT_TRAILER_MAGIC || trailer.epoch != epoch ||
-        trailer.crc != crc32c(0, &trailer, offsetof(struct spool_format_trailer, crc)) ||
-        offset < SPOOL_FORMAT_HEADER_BYTES || offset + 2 * sizeof trailer > bytes) {
+    bool verifies = trailer.magic == SPOOL_FORMAT_TRAILER_MAGIC &&
+                    trailer.crc == crc32c(0, &trailer, offsetof(struct spool_format_trailer, crc));
+    if (memcmp(&trailer, &none, sizeof none) == 0 || (verifies && trailer.epoch != epoch)) {
         return ERR_NOT_FOUND;
+    }
+    if (!verifies || offset < SPOOL_FORMAT_HEADER_BYTES || offset + 2 * sizeof trailer > bytes) {
+        return ERR_CORRUPT;
     }
     *ret_offset = offset;
     return ERR_OK;

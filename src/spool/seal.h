@@ -34,7 +34,8 @@ void seal_queue(struct spool *spool, struct segment *segment);
 void seal_run(struct spool *spool);
 bool seal_idle(const struct spool *spool);
 
-/* Where records end, according to the trailer; ERR_NOT_FOUND: no valid trailer. ERR_IO. Blocks. */
+/* Where records end, according to the trailer. ERR_NOT_FOUND: there is none; ERR_CORRUPT: it does not verify. ERR_IO.
+ * Blocks. */
 enum err seal_find(int fd, uint64_t epoch, uint64_t bytes, uint64_t *ret_offset);
 
 /* Reads the SEAL there. The entries are malloc'ed; each has a position inside the records. ERR_CORRUPT, ERR_IO,

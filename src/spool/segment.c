@@ -144,16 +144,24 @@ void segment_encode(const struct segment *segment, unsigned spool, uint64_t sequ
     memcpy(ret_page + SPOOL_FORMAT_HEADER_COPY, &header, sizeof header);
 }
 
-enum err segment_decode(const char page[SPOOL_FORMAT_HEADER_BYTES], struct spool_format_segment *ret_header)
+static bool segment_header_valid(const struct spool_format_segment *header)
 {
+    return header->magic == SPOOL_FORMAT_SEGMENT_MAGIC &&
+           header->crc == crc32c(0, header, offsetof(struct spool_format_segment, crc));
+}
+
+enum err segment_decode(const char page[SPOOL_FORMAT_HEADER_BYTES], struct spool_format_segment *ret_header,
+                        unsigned *ret_copies)
+{
+    *ret_copies = 0;
     /* A header is rewritten only when the segment is empty, so of two that differ the newer one counts. */
     struct spool_format_segment best = {0};
     for (unsigned copy = 0; copy < 2; copy++) {
         struct spool_format_segment header;
         memcpy(&header, page + copy * SPOOL_FORMAT_HEADER_COPY, sizeof header);
-        if (header.magic == SPOOL_FORMAT_SEGMENT_MAGIC &&
-            header.crc == crc32c(0, &header, offsetof(struct spool_format_segment, crc)) &&
-            (best.magic == 0 || header.number > best.number)) {
+        bool valid = segment_header_valid(&header);
+        *ret_copies += valid;
+        if (valid && (best.magic == 0 || header.number > best.number)) {
             best = header;
         }
     }

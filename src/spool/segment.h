@@ -99,8 +99,10 @@ void segment_name(uint32_t file, char ret_name[SEGMENT_NAME_BYTES]);
 /* The header page. */
 void segment_encode(const struct segment *segment, unsigned spool, uint64_t sequence_floor, uint64_t id_floor,
                     uint64_t now_ms, char ret_page[SPOOL_FORMAT_HEADER_BYTES]);
-/* ERR_CORRUPT: neither copy verifies. ERR_FORMAT: another version (in ret_header->version). */
-enum err segment_decode(const char page[SPOOL_FORMAT_HEADER_BYTES], struct spool_format_segment *ret_header);
+/* ERR_CORRUPT: neither copy verifies. ERR_FORMAT: another version (in ret_header->version). *ret_copies: how many
+ * verify. */
+enum err segment_decode(const char page[SPOOL_FORMAT_HEADER_BYTES], struct spool_format_segment *ret_header,
+                        unsigned *ret_copies);
 
 /* Maps the file read-only. 0 or -errno. */
 int segment_map(struct segment *segment);
