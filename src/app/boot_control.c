@@ -1,4 +1,6 @@
-/* What the control server asks, answered by functions that run on the shards (shard_call), one after the other.
+/* What the control server asks, answered by functions that run on the shards, one after the other. A shard that does
+ * not come round in time is left out: who asks hears of it from the health check (control_request.c), not by waiting
+ * for ever.
  *
  * An entry of the queue knows its message only as {spool, slot}; sender, id and addresses are with the owner. So
  *
@@ -20,6 +22,11 @@
 #include "core/metric.h"
 #include "queue/manage.h"
 #include "spool/envelope.h"
+
+int boot_control_ask(struct boot *boot, unsigned shard, void (*call)(struct shard *shard, void *context), void *context)
+{
+    return shard_try(boot->group, shard, call, context, BOOT_CONTROL_PATIENCE_MS);
+}
 
 /* --- destinations -------------------------------------------------------------------------------------------- */
 
@@ -64,7 +71,7 @@ static size_t queue_summary(void *context, struct control_destination **ret_dest
     struct boot *boot = context;
     struct summary summary = {.count = 0};
     for (unsigned i = 0; i < boot->mapped->shards; i++) {
-        shard_call(boot->group, i, summarise, &summary);
+        boot_control_ask(boot, i, summarise, &summary);
     }
     *ret_destinations = summary.items;
     return summary.count;
@@ -167,12 +174,12 @@ static struct control_recipients message_list(void *context, const struct contro
     search.items = calloc(search.capacity + 1, sizeof *search.items);
     CHECK(search.items != NULL);
     for (unsigned i = 0; i < shards; i++) {
-        shard_call(boot->group, i, find_entries, &search);
+        boot_control_ask(boot, i, find_entries, &search);
     }
     qsort(search.items, search.count, sizeof *search.items, by_arrival);
     search.count = search.count < limit ? search.count : limit;
     for (unsigned i = 0; i < boot->mapped->inbound_shards; i++) {
-        shard_call(boot->group, i, show_owned, &search);
+        boot_control_ask(boot, i, show_owned, &search);
     }
     result.items = calloc(search.count + 1, sizeof *result.items);
     CHECK(result.items != NULL);
@@ -212,7 +219,7 @@ static uint64_t queue_action(void *context, enum control_action action, const st
     struct boot_match *matcher = boot_match_new(boot, match);
     struct action what = {.match = matcher, .wish = wishes[action]};
     for (unsigned i = 0; i < boot->mapped->shards; i++) {
-        shard_call(boot->group, i, act, &what);
+        boot_control_ask(boot, i, act, &what);
     }
     boot_match_delete(matcher);
     return what.count;
@@ -262,7 +269,10 @@ static bool ready(void *context, char *reason, size_t reason_size)
     }
     struct readiness readiness = {.boot = boot, .ready = true, .reason = reason, .reason_size = reason_size};
     for (unsigned i = 0; i < boot->mapped->shards; i++) {
-        shard_call(boot->group, i, look_ready, &readiness);
+        if (boot_control_ask(boot, i, look_ready, &readiness) != 0) {
+            snprintf(reason, reason_size, "shard %u has not answered within %u ms", i, BOOT_CONTROL_PATIENCE_MS);
+            return false;
+        }
     }
     return readiness.ready;
 }
@@ -286,7 +296,7 @@ static char *metrics(void *context, size_t *ret_length)
     struct boot *boot = context;
     struct metric_set *sets[LIMIT_SHARDS];
     for (unsigned i = 0; i < boot->mapped->shards; i++) {
-        shard_call(boot->group, i, refresh_gauges, boot);
+        boot_control_ask(boot, i, refresh_gauges, boot);
         sets[i] = shard_group_member(boot->group, i)->metrics;
     }
     return metric_render(sets, boot->mapped->shards, ret_length);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "app/boot_control.h"
 #include "spool/envelope.h"
 
 #define MATCH_SLICE 2000 /* messages looked at in one call on a shard */
@@ -75,7 +76,7 @@ static void find_messages(struct boot_match *match)
         match->slot = 0;
         match->ended = false;
         while (!match->ended &&
-               shard_call(match->boot->group, match->boot->spool_shard[number], look_through, match) == 0) {
+               boot_control_ask(match->boot, match->boot->spool_shard[number], look_through, match) == 0) {
         }
     }
 }

@@ -127,6 +127,11 @@ struct control_reply control_request_answer(const struct control_request *reques
 {
     static const char messages[] = "/queue/messages/";
     static const char queue[] = "/queue/";
+    char reason[256];
+    if (all && strncmp(request->path, queue, sizeof queue - 2) == 0 &&
+        !ops->healthy(ops->context, HEALTH_TIMEOUT_MS, reason, sizeof reason)) {
+        return control_request_error(503, "%s", reason); /* half a queue would be a wrong answer */
+    }
     for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
         if ((all || pages[i].everywhere) && strcmp(request->path, pages[i].path) == 0) {
             return get(request, ops, i, NULL);

@@ -46,6 +46,7 @@ struct call {
     struct list node;
     void (*run)(struct shard *shard, void *context);
     void *context;
+    bool begun;
     bool finished;
     pthread_cond_t wake;
 };
@@ -173,13 +174,48 @@ static void take_mail(struct shard *shard)
 
 /* --- calls from other threads -------------------------------------------------------------------------------- */
 
-int shard_call(struct shard_group *group, unsigned index, void (*run)(struct shard *shard, void *context),
-               void *context)
+static void condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static struct timespec time_after(unsigned ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    uint64_t nanoseconds = (uint64_t)until.tv_nsec + ms % 1000 * UINT64_C(1000000);
+    until.tv_sec += (time_t)(ms / 1000 + nanoseconds / 1000000000);
+    until.tv_nsec = (long)(nanoseconds % 1000000000);
+    return until;
+}
+
+/* Waits until the call has run. `until` NULL: however long it takes; else a call that has not begun by then is taken
+ * back. Under the lock. */
+static int await_call(struct shard_private *private, struct call *call, const struct timespec *until)
+{
+    bool late = false;
+    while (!call->finished && !(late && !call->begun)) {
+        if (until == NULL || late) {
+            pthread_cond_wait(&call->wake, &private->call_lock);
+        } else {
+            late = pthread_cond_timedwait(&call->wake, &private->call_lock, until) == ETIMEDOUT;
+        }
+    }
+    list_remove(&call->node);
+    return call->finished ? 0 : -ETIMEDOUT;
+}
+
+static int make_call(struct shard_group *group, unsigned index, void (*run)(struct shard *shard, void *context),
+                     void *context, const struct timespec *until)
 {
     CHECK(index < group->settings.shards);
     struct shard_private *private = group->shards[index].private;
     struct call call = {.run = run, .context = context};
-    pthread_cond_init(&call.wake, NULL);
+    condition_init(&call.wake);
     list_init(&call.node);
     pthread_mutex_lock(&private->call_lock);
     int result = private->ended ? -ESHUTDOWN : 0;
@@ -187,24 +223,31 @@ int shard_call(struct shard_group *group, unsigned index, void (*run)(struct sha
         list_push_back(&private->calls, &call.node);
         uint64_t one = 1;
         CHECK(write(private->call_event, &one, sizeof one) == (ssize_t)sizeof one);
-        while (!call.finished) {
-            pthread_cond_wait(&call.wake, &private->call_lock);
-        }
+        result = await_call(private, &call, until);
     }
     pthread_mutex_unlock(&private->call_lock);
     pthread_cond_destroy(&call.wake);
     return result;
 }
 
+int shard_call(struct shard_group *group, unsigned index, void (*run)(struct shard *shard, void *context),
+               void *context)
+{
+    return make_call(group, index, run, context, NULL);
+}
+
+int shard_try(struct shard_group *group, unsigned index, void (*run)(struct shard *shard, void *context), void *context,
+              unsigned timeout_ms)
+{
+    struct timespec until = time_after(timeout_ms);
+    return make_call(group, index, run, context, &until);
+}
+
 bool shard_answers(struct shard_group *group, unsigned index, unsigned timeout_ms)
 {
     CHECK(index < group->settings.shards);
     struct shard_private *private = group->shards[index].private;
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    uint64_t nanoseconds = (uint64_t)until.tv_nsec + timeout_ms % 1000 * UINT64_C(1000000);
-    until.tv_sec += (time_t)(timeout_ms / 1000 + nanoseconds / 1000000000);
-    until.tv_nsec = (long)(nanoseconds % 1000000000);
+    struct timespec until = time_after(timeout_ms);
     pthread_mutex_lock(&private->call_lock);
     uint64_t mine = ++private->pings_asked;
     uint64_t one = 1;
@@ -229,6 +272,7 @@ static void run_calls(struct shard *shard)
     struct list *node;
     while ((node = list_pop_front(&calls)) != NULL) {
         struct call *call = LIST_OWNER(node, struct call, node);
+        call->begun = true;
         pthread_mutex_unlock(&private->call_lock);
         call->run(shard, call->context);
         pthread_mutex_lock(&private->call_lock);
@@ -474,11 +518,7 @@ static int shard_init(struct shard_group *group, unsigned index)
     memset(shard->private, 0, sizeof *shard->private);
     list_init(&shard->private->calls);
     pthread_mutex_init(&shard->private->call_lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&shard->private->pinged, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    condition_init(&shard->private->pinged);
     shard->private->call_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int error = shard->private->call_event < 0 ? -errno : 0;
     for (unsigned peer = 0; peer < group->settings.shards; peer++) {

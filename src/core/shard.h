@@ -94,6 +94,11 @@ void shard_post(struct shard *shard, unsigned to, enum mail_kind kind, const voi
 int shard_call(struct shard_group *group, unsigned index, void (*call)(struct shard *shard, void *context),
                void *context);
 
+/* The same, but gives up with -ETIMEDOUT, and `call` will not run, when the shard has not begun it within `timeout_ms`.
+ */
+int shard_try(struct shard_group *group, unsigned index, void (*call)(struct shard *shard, void *context),
+              void *context, unsigned timeout_ms);
+
 /* The same without anything to run: has the loop come round within `timeout_ms`? For the watchdog. */
 bool shard_answers(struct shard_group *group, unsigned index, unsigned timeout_ms);
 

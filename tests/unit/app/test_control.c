@@ -306,6 +306,8 @@ static void test_probes(void **state)
         assert_int_equal(reply.status, sick ? 503 : 200);
         assert_string_equal(reply.body, sick ? "stopping\n" : "ok\n");
         free(reply.body);
+        json_decref(json_of(get("/queue", NULL, BYTES("")), sick ? 503 : 200)); /* half a queue is no answer */
+        json_decref(json_of(get("/queue/messages", NULL, BYTES("")), sick ? 503 : 200));
     }
     fake.sick = false;
 }

@@ -189,6 +189,51 @@ static void test_mail_comes_once_and_in_order(void **state)
     }
 }
 
+static _Atomic bool hang;
+static _Atomic unsigned tries;
+
+static void hang_on(struct shard *shard, void *context)
+{
+    (void)shard;
+    (void)context;
+    while (atomic_load(&hang)) {
+    }
+}
+
+static void *hang_from_thread(void *group)
+{
+    assert_int_equal(shard_call(group, 0, hang_on, NULL), 0);
+    return NULL;
+}
+
+static void count_try(struct shard *shard, void *context)
+{
+    (void)shard;
+    (void)context;
+    atomic_fetch_add(&tries, 1);
+}
+
+static void test_a_hung_shard_is_given_up(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct shard_group *group = shards_start(1, BUFFERS, BUFFER_BYTES);
+    assert_int_equal(shard_try(group, 0, count_try, NULL, PATIENCE_MS), 0);
+    assert_int_equal(tries, 1);
+    atomic_store(&hang, true);
+    assert_int_equal(pthread_create(&thread, NULL, hang_from_thread, group), 0);
+    int result = 0;
+    while ((result = shard_try(group, 0, count_try, NULL, 50)) == 0) { /* until the thread's call runs */
+    }
+    assert_int_equal(result, -ETIMEDOUT);
+    unsigned before = atomic_load(&tries);
+    atomic_store(&hang, false);
+    pthread_join(thread, NULL);
+    assert_int_equal(shard_call(group, 0, count_try, NULL), 0);
+    assert_int_equal(tries, before + 1); /* what was given up has not run */
+    shards_stop(group);
+}
+
 static _Atomic unsigned last_words;
 
 static void last_word_came(void *context, unsigned from, const void *payload, size_t length)
@@ -491,6 +536,7 @@ int main(void)
         cmocka_unit_test(test_a_start_without_descriptors),
         cmocka_unit_test(test_at_least_one_core),
         cmocka_unit_test(test_mail_comes_once_and_in_order),
+        cmocka_unit_test(test_a_hung_shard_is_given_up),
         cmocka_unit_test(test_mail_of_the_last_turn_is_delivered),
         cmocka_unit_test(test_a_sleeper_is_always_woken),
         cmocka_unit_test(test_mail_to_oneself_and_hooks),
