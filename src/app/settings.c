@@ -26,38 +26,6 @@ static const char *system_hostname(struct config *config)
     return config_value_hostname(name) ? config_copy(config, bytes_of_string(name)) : "localhost";
 }
 
-static void complete_listener(struct settings *settings, unsigned i)
-{
-    struct settings_listener *listener = &settings->listeners[i];
-    char path[64];
-    char name_room[128];
-    struct buffer name = buffer_of(name_room, sizeof name_room);
-    if (!config_value_endpoint(listener->address, 0, &listener->endpoint)) {
-        return; /* reported already */
-    }
-    if (config_value_port(&listener->endpoint) != 0) {
-        snprintf(path, sizeof path, "listeners[%u].port", i);
-        if (config_present(settings->config, path)) {
-            config_error(settings->config, path, "%s is given in address too, expected only one of the two", path);
-        }
-        listener->port = config_value_port(&listener->endpoint);
-        struct config_endpoint bare = listener->endpoint;
-        struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&bare.address; /* the port is where IPv6 has it */
-        v4->sin_port = 0;
-        config_value_put_endpoint(&name, &bare);
-        listener->address = config_copy(settings->config, buffer_bytes(&name));
-        name.length = 0;
-    }
-    CHECK(config_value_endpoint(listener->address, listener->port, &listener->endpoint));
-    if (listener->name[0] == '\0') {
-        config_value_put_endpoint(&name, &listener->endpoint);
-        listener->name = config_copy(settings->config, buffer_bytes(&name));
-    }
-    if (listener->hostname[0] == '\0') {
-        listener->hostname = settings->hostname;
-    }
-}
-
 static const struct config_key *list_key(const char *name)
 {
     const struct config_key *key = settings_keys;
@@ -75,7 +43,7 @@ static void complete_listeners(struct settings *settings)
         config_defaults(settings->config, list_key("listeners")->keys, settings->listeners);
     }
     for (unsigned i = 0; i < settings->listeners_count; i++) {
-        complete_listener(settings, i);
+        settings_listener_complete(settings, i);
     }
 }
 

@@ -12,11 +12,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "app/settings_listener.h"
 #include "base/limits.h"
 #include "core/config.h"
 #include "core/log.h"
+#include "inbound/rate.h"
 
-#define SETTINGS_LISTENERS_MAX 64
 #define SETTINGS_ROUTES_MAX 100000
 #define SETTINGS_RETRIES_MAX 64 /* steps of the retry schedule */
 
@@ -36,38 +37,6 @@ struct settings_spool {
     uint64_t compaction_rate_bytes; /* per second and shard */
 };
 
-enum settings_role { SETTINGS_RELAY };
-enum settings_durability { SETTINGS_SYNC, SETTINGS_RELAXED };
-
-struct settings_listener_timeouts {
-    uint64_t command_ms;    /* for a whole command line, however it trickles in */
-    uint64_t data_block_ms; /* without any byte of a message */
-    uint64_t message_ms;    /* from 354 to the final dot */
-    uint64_t session_ms;    /* then 421 at the next transaction's begin */
-};
-
-struct settings_listener {
-    const char *name;                /* unique; "" in the file: "address:port" */
-    struct config_endpoint endpoint; /* of `address` and `port` */
-    const char *address;             /* as written */
-    unsigned port;
-    unsigned role;        /* enum settings_role */
-    unsigned durability;  /* enum settings_durability */
-    const char *hostname; /* in greeting, EHLO and Received; never "" after loading */
-    const char *banner;   /* text after the hostname in the greeting */
-    uint64_t message_bytes_max;
-    unsigned recipients_max;
-    unsigned text_line_bytes_max; /* with CRLF */
-    unsigned command_bytes_max;   /* with CRLF */
-    unsigned received_max;        /* Received headers; more is a loop */
-    unsigned errors_max;          /* in one session, then 421 */
-    unsigned connections_max;
-    unsigned connections_per_address_max;
-    struct config_network *relay_networks; /* clients that may send to anywhere */
-    unsigned relay_networks_count;
-    struct settings_listener_timeouts timeouts;
-};
-
 struct settings_limits {
     unsigned connections_max;       /* inbound, all listeners and shards together */
     uint64_t body_memory_bytes_max; /* per shard: messages being received */
@@ -75,6 +44,8 @@ struct settings_limits {
     unsigned receive_buffer_bytes;
     unsigned ring_entries;          /* per shard, a power of two */
     unsigned queued_recipients_max; /* in all; then 452 */
+    unsigned rate_entries;          /* of the table of rates */
+    uint64_t memory_reserve_bytes;  /* with less than this available to us, no new mail; 0: not looked at */
 };
 
 enum settings_next_hop {
@@ -179,6 +150,8 @@ struct settings {
     struct settings_spool spool;
     struct settings_listener *listeners; /* at least one */
     unsigned listeners_count;
+    struct settings_tls tls;
+    struct settings_auth auth;
     struct settings_limits limits;
     struct settings_route *routes; /* by falling specificity; the last one is always "*" */
     unsigned routes_count;
@@ -194,6 +167,7 @@ struct settings {
 };
 
 extern const struct config_key settings_keys[];
+extern const struct config_key settings_rates_keys[]; /* of struct rate_limits */
 
 /* Reads and checks a configuration file. On failure NULL, every error having been reported, one line each. */
 struct settings *settings_load(const char *path, config_report *report, void *context);

@@ -12,15 +12,42 @@ bool settings_check_name(const char *text)
     return text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:[]_-")] == '\0';
 }
 
+bool settings_check_mode(const char *text)
+{
+    return text[0] != '\0' && text[strspn(text, "01234567")] == '\0';
+}
+
 bool settings_check_address(const char *text)
 {
     struct config_endpoint endpoint;
+    if (strncmp(text, "unix:", 5) == 0) {
+        return settings_check_path(text + 5) && strlen(text + 5) <= 107;
+    }
     return config_value_endpoint(text, 0, &endpoint);
 }
 
 bool settings_check_pattern(const char *text)
 {
     return strcmp(text, "*") == 0 || config_value_hostname(text[0] == '.' ? text + 1 : text);
+}
+
+bool settings_check_server_names(const char *text)
+{
+    char name[LIMIT_DOMAIN_BYTES + 1];
+    while (*text != '\0') {
+        size_t length = strcspn(text, " ");
+        if (length == 0 || length >= sizeof name) {
+            return false;
+        }
+        memcpy(name, text, length);
+        name[length] = '\0';
+        if (!config_value_hostname(strncmp(name, "*.", 2) == 0 ? name + 2 : name)) {
+            return false;
+        }
+        text += length;
+        text += *text == ' ' && text[1] != '\0';
+    }
+    return true;
 }
 
 /* Takes "host", "[host]" or "address", each with or without ":port", apart. */
@@ -141,11 +168,7 @@ static void check_listener_pair(const struct settings *settings, unsigned i, uns
 static void check_listener(const struct settings *settings, unsigned i)
 {
     const struct settings_listener *listener = &settings->listeners[i];
-    char path[64];
-    if (listener->timeouts.message_ms < listener->timeouts.data_block_ms) {
-        snprintf(path, sizeof path, "listeners[%u].timeouts.message", i);
-        config_error(settings->config, path, "%s is shorter than data_block, expected at least as long", path);
-    }
+    settings_listener_check(settings, i);
     if (same_endpoint(&listener->endpoint, &settings->admin.listen)) {
         config_error(settings->config, "admin.listen",
                      "admin.listen is the address and port of listeners[%u], expected another", i);

@@ -1,39 +1,12 @@
-/* The table of every key that the configuration file may have. */
-#include <stddef.h>
-
+/* The table of every key that the configuration file may have; those of listeners are in settings_listener.c. */
 #include "app/settings.h"
-#include "app/settings_check.h"
+#include "app/settings_table.h"
 
-#define AT(group, field) .offset = offsetof(struct group, field), .size = sizeof(((struct group *)0)->field)
-#define MANY(group, field) AT(group, field), .count_offset = offsetof(struct group, field##_count)
-#define RANGE(low, high) .minimum = (low), .maximum = (high)
-#define DEFAULT(text) .standard = (text)
-#define END          \
-    {                \
-        .name = NULL \
-    }
-
-#define SECOND 1000ull
-#define MINUTE (60 * SECOND)
-#define HOUR (60 * MINUTE)
-#define DAY (24 * HOUR)
-#define KIB 1024ull
-#define MIB (1024 * KIB)
-#define GIB (1024 * MIB)
-#define MILLION 1000000u
-
-#define HOSTNAME .valid = config_value_hostname, .expected = "a host name in ASCII"
-#define PATH .valid = settings_check_path, .expected = "an absolute path"
-
-static const char *const roles[] = {"relay", NULL};
-static const char *const durabilities[] = {"sync", "relaxed", NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
 static const char *const events[] = {"reception", "delivery", "deferral", "bounce", "expiry", "rejection", NULL};
 
 static_assert(LOG_ERROR == 0 && LOG_DEBUG == 3, "`levels` is in the order of enum log_level");
 static_assert(sizeof events / sizeof *events == SETTINGS_EVENTS + 1, "`events` is in the order of enum settings_event");
-static_assert(SETTINGS_SYNC == 0 && SETTINGS_RELAXED == 1,
-              "`durabilities` is in the order of enum settings_durability");
 
 static const struct config_key shards_keys[] = {
     {"count", CONFIG_COUNT, CONFIG_RESTART | CONFIG_AUTO, AT(settings_shards, count), RANGE(1, LIMIT_SHARDS),
@@ -56,52 +29,16 @@ static const struct config_key spool_keys[] = {
     END,
 };
 
-static const struct config_key listener_timeouts_keys[] = {
-    {"command", CONFIG_DURATION, 0, AT(settings_listener_timeouts, command_ms), RANGE(SECOND, HOUR), DEFAULT("\"5m\"")},
-    {"data_block", CONFIG_DURATION, 0, AT(settings_listener_timeouts, data_block_ms), RANGE(SECOND, HOUR),
-     DEFAULT("\"3m\"")},
-    {"message", CONFIG_DURATION, 0, AT(settings_listener_timeouts, message_ms), RANGE(SECOND, DAY), DEFAULT("\"1h\"")},
-    {"session", CONFIG_DURATION, 0, AT(settings_listener_timeouts, session_ms), RANGE(SECOND, 30 * DAY),
-     DEFAULT("\"1d\"")},
-    END,
-};
-
-static const struct config_key listener_keys[] = {
-    {"name", CONFIG_TEXT, CONFIG_NAME | CONFIG_RESTART, AT(settings_listener, name), RANGE(0, 63), DEFAULT("\"\""),
-     .valid = settings_check_name, .expected = "a name of 1 to 63 letters, digits and .:[]_-"},
-    {"address", CONFIG_TEXT, CONFIG_RESTART, AT(settings_listener, address), RANGE(1, 63), DEFAULT("\"127.0.0.1\""),
-     .valid = settings_check_address, .expected = "an address as \"192.0.2.1\", \"::\" or \"127.0.0.1:25\""},
-    {"port", CONFIG_COUNT, CONFIG_RESTART, AT(settings_listener, port), RANGE(1, 65535), DEFAULT("25")},
-    {"role", CONFIG_CHOICE, CONFIG_RESTART, AT(settings_listener, role), .choices = roles, DEFAULT("\"relay\"")},
-    {"durability", CONFIG_CHOICE, 0, AT(settings_listener, durability), .choices = durabilities, DEFAULT("\"sync\"")},
-    {"hostname", CONFIG_TEXT, 0, AT(settings_listener, hostname), RANGE(0, LIMIT_DOMAIN_BYTES), DEFAULT("\"\""),
-     HOSTNAME},
-    {"banner", CONFIG_TEXT, 0, AT(settings_listener, banner), RANGE(0, 128), DEFAULT("\"ESMTP ringpost\"")},
-    {"message_bytes_max", CONFIG_SIZE, 0, AT(settings_listener, message_bytes_max), RANGE(64 * KIB, 2 * GIB),
-     DEFAULT("\"50M\"")},
-    {"recipients_max", CONFIG_COUNT, 0, AT(settings_listener, recipients_max), RANGE(100, LIMIT_RECIPIENTS_CEILING),
-     DEFAULT("1000")},
-    {"text_line_bytes_max", CONFIG_COUNT, 0, AT(settings_listener, text_line_bytes_max),
-     RANGE(LIMIT_TEXT_LINE_BYTES_DEFAULT, MILLION), DEFAULT("1000")},
-    {"command_bytes_max", CONFIG_COUNT, 0, AT(settings_listener, command_bytes_max), RANGE(1036, 65536),
-     DEFAULT("2048")},
-    {"received_max", CONFIG_COUNT, 0, AT(settings_listener, received_max), RANGE(1, 1000), DEFAULT("100")},
-    {"errors_max", CONFIG_COUNT, 0, AT(settings_listener, errors_max), RANGE(1, 10000), DEFAULT("20")},
-    {"connections_max", CONFIG_COUNT, 0, AT(settings_listener, connections_max), RANGE(1, MILLION), DEFAULT("20000")},
-    {"connections_per_address_max", CONFIG_COUNT, 0, AT(settings_listener, connections_per_address_max),
-     RANGE(1, MILLION), DEFAULT("1000")},
-    {"relay_networks", CONFIG_NETWORKS, 0, MANY(settings_listener, relay_networks), .items_max = 1024,
-     DEFAULT("( \"127.0.0.0/8\", \"::1/128\" )")},
-    {"timeouts", CONFIG_GROUP, 0, AT(settings_listener, timeouts), .keys = listener_timeouts_keys},
-    END,
-};
-
 static const struct config_key limits_keys[] = {
     {"connections_max", CONFIG_COUNT, 0, AT(settings_limits, connections_max), RANGE(1, MILLION), DEFAULT("20000")},
     {"body_memory_max", CONFIG_SIZE, 0, AT(settings_limits, body_memory_bytes_max), RANGE(MIB, 64 * GIB),
      DEFAULT("\"64M\"")},
     {"queued_recipients_max", CONFIG_COUNT, 0, AT(settings_limits, queued_recipients_max), RANGE(1, 1000 * MILLION),
      DEFAULT("20000000")},
+    {"rate_entries", CONFIG_COUNT, CONFIG_RESTART, AT(settings_limits, rate_entries),
+     RANGE(RATE_ENTRIES_MIN, RATE_ENTRIES_MAX), DEFAULT("262144")},
+    {"memory_reserve", CONFIG_SIZE, 0, AT(settings_limits, memory_reserve_bytes), RANGE(0, 64 * GIB),
+     DEFAULT("\"128M\"")},
     {"receive_buffers", CONFIG_COUNT, CONFIG_RESTART, AT(settings_limits, receive_buffers), RANGE(64, 32768),
      DEFAULT("2048")},
     {"receive_buffer_bytes", CONFIG_COUNT, CONFIG_RESTART, AT(settings_limits, receive_buffer_bytes),
@@ -216,7 +153,9 @@ const struct config_key settings_keys[] = {
     {"shards", CONFIG_GROUP, 0, AT(settings, shards), .keys = shards_keys},
     {"spool", CONFIG_GROUP, 0, AT(settings, spool), .keys = spool_keys},
     {"listeners", CONFIG_LIST, CONFIG_RESTART, MANY(settings, listeners), .item_size = sizeof(struct settings_listener),
-     .items_max = SETTINGS_LISTENERS_MAX, .keys = listener_keys},
+     .items_max = SETTINGS_LISTENERS_MAX, .keys = settings_listener_keys},
+    {"tls", CONFIG_GROUP, 0, AT(settings, tls), .keys = settings_listener_tls_keys},
+    {"auth", CONFIG_GROUP, 0, AT(settings, auth), .keys = settings_listener_auth_keys},
     {"limits", CONFIG_GROUP, 0, AT(settings, limits), .keys = limits_keys},
     {"routes", CONFIG_LIST, 0, MANY(settings, routes), .item_size = sizeof(struct settings_route),
      .items_max = SETTINGS_ROUTES_MAX, .keys = route_keys},

@@ -28,9 +28,12 @@ BAD = [
     ("listeners = ( { prot = 25; } );",
      ["F:1: listeners[0].prot is not a known key, expected port"]),
     ("listeners = ( { quite_unlike = 25; } );",
-     ["F:1: listeners[0].quite_unlike is not a known key, expected one of name, address, port, role, "
-      "durability, hostname, banner, message_bytes_max, recipients_max, text_line_bytes_max, command_bytes_max, "
-      "received_max, errors_max, connections_max, connections_per_address_max, relay_networks, timeouts"]),
+     ["F:1: listeners[0].quite_unlike is not a known key, expected one of name, address, port, socket_mode, "
+      "socket_owner, role, protocol, durability, hostname, banner, extensions, tls, tls_required, certificates, "
+      "client_certificates, client_authorities, auth, auth_without_tls, proxy, proxy_networks, xclient_networks, "
+      "xforward_networks, message_bytes_max, recipients_max, messages_max, text_line_bytes_max, command_bytes_max, "
+      "received_max, errors_max, connections_max, connections_per_address_max, hold_max, relay_networks, timeouts, "
+      "rates, greet_pause, error_delay, error_delay_after"]),
     ("listner = 5;",
      ["F:1: listner is not a known key, expected listeners"]),
     ("listeners = ( );",
@@ -40,21 +43,71 @@ BAD = [
     ("listeners = ( 25 );",
      ["F:1: listeners[0] is 25, expected a group { ... }"]),
     ('listeners = ( { address = "localhost"; } );',
-     ['F:1: listeners[0].address is "localhost", expected an address as "192.0.2.1", "::" or "127.0.0.1:25"']),
+     ['F:1: listeners[0].address is "localhost", expected an address as "192.0.2.1", "::", "127.0.0.1:25" or "unix:/path"']),
     ('listeners = ( { address = "127.0.0.1:25"; port = 25; } );',
      ["F:1: listeners[0].port is given in address too, expected only one of the two"]),
     ('listeners = ( { address = "127.0.0.1:0"; } );',
-     ['F:1: listeners[0].address is "127.0.0.1:0", expected an address as "192.0.2.1", "::" or "127.0.0.1:25"']),
+     ['F:1: listeners[0].address is "127.0.0.1:0", expected an address as "192.0.2.1", "::", "127.0.0.1:25" or "unix:/path"']),
     ('listeners = ( { address = "[::1"; } );',
-     ['F:1: listeners[0].address is "[::1", expected an address as "192.0.2.1", "::" or "127.0.0.1:25"']),
+     ['F:1: listeners[0].address is "[::1", expected an address as "192.0.2.1", "::", "127.0.0.1:25" or "unix:/path"']),
     ('listeners = ( { address = "127.0.0.1:2525"; },\n { port = 2525; } );',
      ["F:2: listeners[1].address and port are those of listeners[0], expected another address or port"]),
     ('listeners = ( { name = "a"; port = 1; },\n { name = "a"; port = 2; } );',
      ['F:2: listeners[1].name is "a" as that of listeners[0], expected a name of its own']),
     ('listeners = ( { name = "a b"; } );',
      ['F:1: listeners[0].name is "a b", expected a name of 1 to 63 letters, digits and .:[]_-']),
+    ('listeners = ( { role = "server"; } );',
+     ['F:1: listeners[0].role is "server", expected "relay", "mx" or "submission"']),
     ('listeners = ( { role = "submission"; } );',
-     ['F:1: listeners[0].role is "submission", expected "relay"']),
+     ['F:1: listeners[0].auth has no mechanism, expected at least one for role "submission", and auth.passwords or '
+      'auth.verifier']),
+    ('auth = { passwords = "/p"; };\nlisteners = ( { role = "submission"; } );',
+     ["F:2: listeners[0].auth would be in clear text, expected tls, or auth_without_tls on a loopback address"]),
+    ('auth = { passwords = "/p"; };\nlisteners = (\n{ role = "submission"; address = "192.0.2.1";\n'
+     'auth_without_tls = true; } );',
+     ["F:4: listeners[0].auth_without_tls is true, expected false unless the address is a loopback address"]),
+    ('listeners = ( { auth = ( "plain" ); auth_without_tls = true; } );',
+     ["F:1: listeners[0].auth needs passwords, expected a file in auth.passwords"]),
+    ('listeners = ( { auth = ( "xoauth2" ); auth_without_tls = true; } );',
+     ["F:1: listeners[0].auth needs a verifier, expected a socket in auth.verifier"]),
+    ('listeners = ( { auth = ( "external" ); tls = "starttls"; certificates = ( { certificate = "/c"; } ); } );',
+     ['F:1: listeners[0].auth has external, expected client_certificates "ask" or "require" with it']),
+    ('listeners = ( { tls = "starttls"; } );',
+     ["F:1: listeners[0].tls needs a certificate, expected certificates here or in the group tls"]),
+    ('listeners = ( { tls_required = true; } );',
+     ["F:1: listeners[0].tls_required is true without TLS, expected a certificate, or false"]),
+    ('tls = { certificates = ( { certificate = "/c"; } ); };\nlisteners = ( { role = "mx"; tls_required = true; } );',
+     ['F:2: listeners[0].tls_required is true, expected false for role "mx": anybody may send to it (RFC 3207 4)']),
+    ('tls = { certificates = ( { certificate = "/c"; } ); };\nlisteners = ( { client_certificates = "ask"; } );',
+     ['F:2: listeners[0].client_authorities is "", expected the file of those who sign the client certificates']),
+    ('listeners = ( { client_certificates = "ask"; client_authorities = "/c"; } );',
+     ['F:1: listeners[0].client_certificates is not "off" without TLS, expected a certificate, or "off"']),
+    ('listeners = ( { certificates = ( { key = "/k"; } ); } );',
+     ["F:1: listeners[0].certificates[0].certificate is missing, expected an absolute path"]),
+    ('tls = { certificates = ( { certificate = "/c"; server_names = "a..b"; } ); };',
+     ['F:1: tls.certificates[0].server_names is "a..b", expected host names with a space between two']),
+    ('listeners = ( { protocol = "lmtp"; } );',
+     ['F:1: listeners[0].port is 25, expected another one with protocol "lmtp" (RFC 2033 5)']),
+    ('listeners = ( { address = "unix:/run/x"; protocol = "lmtp"; } );',
+     ['F:1: listeners[0].name is "", expected a name for a unix socket']),
+    ('listeners = ( { name = "l"; address = "unix:/run/x"; protocol = "lmtp"; port = 24; } );',
+     ["F:1: listeners[0].port is given, expected none for a unix socket"]),
+    ('listeners = ( { name = "l"; address = "unix:x"; protocol = "lmtp"; } );',
+     ['F:1: listeners[0].address is "unix:x", expected an address as "192.0.2.1", "::", "127.0.0.1:25" or "unix:/path"']),
+    ('listeners = ( { socket_mode = "rw-"; } );',
+     ['F:1: listeners[0].socket_mode is "rw-", expected a mode in octal as "0660"']),
+    ('listeners = ( { role = "mx"; relay_networks = "10.0.0.0/8"; } );',
+     ['F:1: listeners[0].relay_networks is given, expected none unless the role is "relay"']),
+    ('listeners = ( { extensions = ( "binarymime" ); } );',
+     ["F:1: listeners[0].extensions has binarymime, expected chunking with it (RFC 3030 3)"]),
+    ('listeners = ( { extensions = ( "smtputf8" ); } );',
+     ["F:1: listeners[0].extensions has smtputf8, expected 8bitmime with it (RFC 6531 3.1)"]),
+    ('listeners = ( { extensions = ( "auto", "futurerelease" ); } );',
+     ['F:1: listeners[0].extensions has futurerelease, expected it only for role "submission" (RFC 4865 4)']),
+    ('listeners = ( { proxy = "v2"; } );',
+     ["F:1: listeners[0].proxy_networks is empty, expected the addresses of the proxies"]),
+    ('listeners = ( { proxy_networks = "10.0.0.1"; } );',
+     ['F:1: listeners[0].proxy_networks is given, expected none with proxy "off"']),
     ('listeners = ( { durability = "none"; } );',
      ['F:1: listeners[0].durability is "none", expected "sync" or "relaxed"']),
     ('listeners = ( { relay_networks = ( "10.0.0.1/8" ); } );',
@@ -273,7 +326,7 @@ def test_every_key_is_in_the_reference_with_a_reason():
         if match and ("#" in line or above.strip().startswith("#") or re.match(r"\s*\w+ = .*;", above)):
             reasoned.add(match.group(1))
     # Groups that hold nothing but explained keys, and the first key of a list's item, may do without.
-    assert keys - reasoned <= {"timeouts", "dns", "log", "domain", "limits", "delivery"}
+    assert keys - reasoned <= {"timeouts", "dns", "log", "domain", "limits", "delivery", "account", "listener", "network"}
     assert len(keys) > 70
 
 

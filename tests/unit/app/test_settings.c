@@ -78,6 +78,28 @@ static void test_empty_file_is_a_working_configuration(void **state)
 
 /* --- the reference file ------------------------------------------------------------------------------------------- */
 
+/* The keys of a list that is empty by default stand in a comment: "#     { key = ...; other = ...; }". */
+static void assert_keys_explained(const char *text, const struct config_key *keys)
+{
+    for (const struct config_key *key = keys; key->name != NULL; key++) {
+        char words[256];
+        snprintf(words, sizeof words, " %s = ", key->name);
+        if (strstr(text, words) == NULL) {
+            fail_msg("deploy/ringpost.conf does not explain %s", key->name);
+        }
+    }
+}
+
+static char *file_text(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    char *text = calloc(1, 1 << 20);
+    assert_true(fread(text, 1, (1 << 20) - 1, file) > 0);
+    fclose(file);
+    return text;
+}
+
 static void assert_keys_present(const struct settings *reference, const struct config_key *keys, const char *around)
 {
     for (const struct config_key *key = keys; key->name != NULL; key++) {
@@ -89,7 +111,11 @@ static void assert_keys_present(const struct settings *reference, const struct c
         if (key->type == CONFIG_LIST) {
             snprintf(path + strlen(path), sizeof path - strlen(path), "[0]");
         }
-        if (key->keys != NULL) {
+        if (key->type == CONFIG_LIST && !config_present(reference->config, path)) {
+            char *text = file_text("deploy/ringpost.conf");
+            assert_keys_explained(text, key->keys);
+            free(text);
+        } else if (key->keys != NULL) {
             assert_keys_present(reference, key->keys, path);
         }
     }
