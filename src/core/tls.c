@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <wolfssl/options.h>
@@ -51,4 +52,48 @@ int tls_library_init(void)
     int result = draw_random(&random);
     wc_FreeRng(&random);
     return result;
+}
+
+int tls_context_new_server(const struct tls_server_settings *settings, struct tls_context **ret_context, char *reason,
+                           size_t reason_size)
+{
+    (void)settings;
+    (void)ret_context;
+    snprintf(reason, reason_size, "TLS is not there yet");
+    return -ENOTSUP;
+}
+
+int tls_context_new_client(const struct tls_client_settings *settings, struct tls_context **ret_context, char *reason,
+                           size_t reason_size)
+{
+    (void)settings;
+    (void)ret_context;
+    snprintf(reason, reason_size, "TLS is not there yet");
+    return -ENOTSUP;
+}
+
+struct tls_context *tls_context_take(struct tls_context *context)
+{
+    return context;
+}
+
+void tls_context_give(struct tls_context *context)
+{
+    (void)context;
+}
+
+int64_t tls_context_expires(const struct tls_context *context)
+{
+    (void)context;
+    return 0;
+}
+
+void tls_session_limit(unsigned sessions_max)
+{
+    (void)sessions_max;
+}
+
+bool tls_session_room(void)
+{
+    return true;
 }
