@@ -1,7 +1,10 @@
 /* Two buffers: one is filled with lines while the other one is being written. One operation is in flight at a time;
- * what it was (`step`) says what comes next: a short write is followed by its rest, a rotation is a chain of renames
- * from the oldest file down and then a new file. Everything else is decided in one place, at the end of the turn
- * (continue_work).
+ * what it was (`step`) says what comes next: a short write is followed by its rest. Everything else is decided in one
+ * place, at the end of the turn (continue_work).
+ *
+ * A rotation calls the full file .0 and opens a new one, so that lines are held up by two operations, however many old
+ * files there are. Those move up one by one between the writes, from the first missing number down: a crash leaves at
+ * most one number free, and the next start goes on from there.
  *
  * A line can be torn by a full disk or a crash. The next write then begins with a line feed, for which every buffer
  * keeps its first byte free, so that only the torn line is unreadable.
@@ -28,7 +31,9 @@
 
 static_assert(FLUSH_BYTES + EVENT_LINE_BYTES <= BUFFER_BYTES, "a flush is due before a buffer is full");
 
-enum step { IDLE, WRITE, SYNC, RENAME, OPEN };
+#define CURRENT (-1) /* number of the file without one */
+
+enum step { IDLE, WRITE, SYNC, RENAME, OPEN, SHIFT };
 
 struct half {
     char *data; /* lines from data[1] on */
@@ -54,7 +59,8 @@ struct event_log {
     uint64_t file_bytes;
     uint64_t rotate_after_ms; /* not before: the last try failed */
     uint64_t complain_after_ms;
-    unsigned renaming; /* number of the file that is being renamed; 0 is the one without */
+    int files;    /* .1 to .files exist */
+    int shifting; /* the next one to move up; CURRENT: none */
     char from[NAME_BYTES];
     char to[NAME_BYTES];
     struct timer flush_timer;
@@ -84,9 +90,9 @@ static void complain(struct event_log *log, const char *what, int error)
     }
 }
 
-static void name_of(const struct event_log *log, unsigned number, char name[NAME_BYTES])
+static void name_of(const struct event_log *log, int number, char name[NAME_BYTES])
 {
-    snprintf(name, NAME_BYTES, number == 0 ? "events-%u.jsonl" : "events-%u.jsonl.%u", log->shard->index, number);
+    snprintf(name, NAME_BYTES, number == CURRENT ? "events-%u.jsonl" : "events-%u.jsonl.%d", log->shard->index, number);
 }
 
 /* --- lines ----------------------------------------------------------------------------------------------------------
@@ -183,12 +189,20 @@ static void begin_sync(struct event_log *log)
     ring_fsync(log->shard->ring, &log->op, log->fd, true);
 }
 
-static void rename_one(struct event_log *log)
+/* Renames a file to the next higher number. */
+static void rename_up(struct event_log *log, int number, enum step step)
 {
-    name_of(log, log->renaming, log->from);
-    name_of(log, log->renaming + 1, log->to);
-    log->step = RENAME;
+    name_of(log, number, log->from);
+    name_of(log, number + 1, log->to);
+    log->step = step;
     ring_renameat(log->shard->ring, &log->op, log->directory, log->from, log->to);
+}
+
+/* The oldest one is overwritten when there are as many as are to be kept. */
+static void begin_shift(struct event_log *log)
+{
+    int keep = (int)log->settings.keep_files;
+    log->shifting = log->files < keep ? log->files : keep - 1;
 }
 
 static void fail_rotation(struct event_log *log, int error)
@@ -199,10 +213,7 @@ static void fail_rotation(struct event_log *log, int error)
 
 static void renamed(struct event_log *log, int result)
 {
-    if (log->renaming != 0) { /* older ones may be missing */
-        log->renaming--;
-        rename_one(log);
-    } else if (result < 0 && result != -ENOENT) {
+    if (result < 0 && result != -ENOENT) {
         fail_rotation(log, -result);
     } else {
         log->step = OPEN;
@@ -221,6 +232,17 @@ static void opened(struct event_log *log, int result)
     log->fd = result;
     log->file_bytes = 0;
     log->torn = false;
+    begin_shift(log);
+}
+
+/* A file that is missing was taken by the operator. After an error the current file grows until this one could move. */
+static void shifted(struct event_log *log, int result)
+{
+    if (result < 0 && result != -ENOENT) {
+        fail_rotation(log, -result);
+    } else if (log->shifting-- == 0 && log->files < (int)log->settings.keep_files) {
+        log->files++;
+    }
 }
 
 static void step_done(struct op *op, int result, uint32_t flags)
@@ -233,6 +255,7 @@ static void step_done(struct op *op, int result, uint32_t flags)
     case WRITE: written(log, result); break;
     case RENAME: renamed(log, result); break;
     case OPEN: opened(log, result); break;
+    case SHIFT: shifted(log, result); break;
     case SYNC:
         if (result < 0) {
             complain(log, "event log cannot be synced", -result);
@@ -246,7 +269,8 @@ static void step_done(struct op *op, int result, uint32_t flags)
 static void continue_work(struct event_log *log)
 {
     const struct half *half = &log->halves[log->filling];
-    bool full = log->file_bytes >= log->settings.rotate_bytes && log->shard->now_ms >= log->rotate_after_ms;
+    bool may_rotate = log->shard->now_ms >= log->rotate_after_ms;
+    bool full = log->file_bytes >= log->settings.rotate_bytes && may_rotate && log->shifting == CURRENT;
     if (log->step != IDLE) {
         return;
     }
@@ -254,10 +278,11 @@ static void continue_work(struct event_log *log)
         begin_sync(log);
     } else if (full) {
         log->unsynced = false;
-        log->renaming = log->settings.keep_files - 1;
-        rename_one(log);
+        rename_up(log, CURRENT, RENAME);
     } else if (half->length >= FLUSH_BYTES || (half->length != 0 && log->flush_due)) {
         begin_write(log);
+    } else if (log->shifting != CURRENT && may_rotate) {
+        rename_up(log, log->shifting, SHIFT);
     }
 }
 
@@ -289,6 +314,24 @@ static int make_directories(char *path)
     return mkdir(path, 0750) == 0 || errno == EEXIST ? 0 : -errno;
 }
 
+static bool exists(const struct event_log *log, int number)
+{
+    char name[NAME_BYTES];
+    name_of(log, number, name);
+    return faccessat(log->directory, name, F_OK, 0) == 0;
+}
+
+/* How many rotated files there are without a gap, and whether a rotation was cut short. */
+static void find_files(struct event_log *log)
+{
+    while (log->files < (int)log->settings.keep_files && exists(log, log->files + 1)) {
+        log->files++;
+    }
+    if (exists(log, 0)) {
+        begin_shift(log);
+    }
+}
+
 /* Opens the directory and the file; finds out where the file ends, and how. */
 static int open_file(struct event_log *log)
 {
@@ -303,7 +346,7 @@ static int open_file(struct event_log *log)
     if (log->directory < 0) {
         return -errno;
     }
-    name_of(log, 0, name);
+    name_of(log, CURRENT, name);
     log->fd = openat(log->directory, name, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     if (log->fd < 0 || fstat(log->fd, &status) != 0) {
         return -errno;
@@ -335,6 +378,7 @@ int event_log_new(struct shard *shard, const struct event_log_settings *settings
     log->shard = shard;
     log->directory = -1;
     log->fd = -1;
+    log->shifting = CURRENT;
     log->op.done = step_done;
     log->path = strdup(settings->path);
     log->halves[0].data = malloc(BUFFER_BYTES);
@@ -347,6 +391,7 @@ int event_log_new(struct shard *shard, const struct event_log_settings *settings
         return error;
     }
     event_log_change(log, settings);
+    find_files(log);
     wheel_timer_init(&log->flush_timer, flush_fired);
     wheel_timer_init(&log->sync_timer, sync_fired);
     shard_add_hook(shard, &log->hook, run_hook);
@@ -375,7 +420,8 @@ void event_log_delete(struct event_log *log)
         half = &log->halves[log->filling];
         log->flush_due = true;
         continue_work(log);
-    } while (log->step != IDLE || half->length != 0);
+    } while (log->step != IDLE || half->length != 0 ||
+             (log->shifting != CURRENT && log->shard->now_ms >= log->rotate_after_ms));
     shard_disarm(log->shard, &log->sync_timer);
     if (log->settings.fsync_interval_ms != 0) {
         fdatasync(log->fd);

@@ -233,6 +233,69 @@ static void test_rotation_loses_nothing_and_keeps_so_many(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+static void make_file(struct bench *bench, const char *name)
+{
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/%s", bench->path, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+}
+
+/* A thousand files that have to move up do not hold up the lines that are written meanwhile. */
+static void test_rotation_of_many_files_loses_nothing_in_a_burst(void **state)
+{
+    struct bench *bench = *state;
+    char name[64];
+    unsigned first = 0;
+    unsigned unreadable = 0;
+    bench->settings.rotate_bytes = 100000;
+    bench->settings.keep_files = 1000;
+    for (unsigned i = 1; i <= 1000; i++) {
+        snprintf(name, sizeof name, "events-0.jsonl.%u", i);
+        make_file(bench, name);
+    }
+    start(bench);
+    for (unsigned i = 0; i < 500; i++) {
+        call_write(bench, 10);
+    }
+    settle(bench, 5000); /* all written, none lost */
+    stop(bench);
+    for (int i = 100; i >= 1; i--) {
+        snprintf(name, sizeof name, "events-0.jsonl.%d", i);
+        read_numbers(bench, name, &first, &unreadable);
+    }
+    read_numbers(bench, "events-0.jsonl", &first, &unreadable);
+    assert_int_equal(unreadable, 0);
+    assert_int_equal(first, 5000);
+}
+
+/* A crash in the middle of a rotation: one number is free. What is older stays. */
+static void test_rotation_goes_on_after_a_crash(void **state)
+{
+    struct bench *bench = *state;
+    static const char *const there[] = {"events-0.jsonl.0", "events-0.jsonl.1", "events-0.jsonl.3"};
+    static const char *const then[] = {"events-0.jsonl.1", "events-0.jsonl.2", "events-0.jsonl.3"};
+    char path[PATH_MAX + 64];
+    struct stat status;
+    ino_t inodes[3];
+    for (unsigned i = 0; i < 3; i++) {
+        make_file(bench, there[i]);
+        snprintf(path, sizeof path, "%s/%s", bench->path, there[i]);
+        assert_int_equal(stat(path, &status), 0);
+        inodes[i] = status.st_ino;
+    }
+    start(bench);
+    stop(bench);
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", bench->path, then[i]);
+        assert_int_equal(stat(path, &status), 0);
+        assert_int_equal(status.st_ino, inodes[i]);
+    }
+    snprintf(path, sizeof path, "%s/events-0.jsonl.0", bench->path);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 static void test_full_disk_loses_and_counts(void **state)
 {
     struct bench *bench = *state;
@@ -323,6 +386,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_stop_writes_the_rest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_wanted_types, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rotation_loses_nothing_and_keeps_so_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rotation_of_many_files_loses_nothing_in_a_burst, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rotation_goes_on_after_a_crash, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk_loses_and_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_than_the_buffers_hold_is_lost_and_counted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_torn_line_spoils_no_other, setup, teardown),
