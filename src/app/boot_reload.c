@@ -64,7 +64,13 @@ void boot_reload(struct boot *boot)
     for (unsigned i = 0; i < mapped->shards; i++) {
         shard_call(boot->group, i, apply, boot);
     }
-    log_line(LOG_INFO, "configuration reloaded", "path=%s", settings->path);
+    if (old->settings != NULL) { /* what nobody looks at any more, and may be large */
+        recipients_delete(old->settings->recipients);
+        old->settings->recipients = NULL;
+    }
+    struct recipients_count count = recipients_counts(settings->recipients);
+    log_line(LOG_INFO, "configuration reloaded", "path=%s domains=%u mailboxes=%u aliases=%u", settings->path,
+             count.domains, count.mailboxes, count.aliases);
 }
 
 void boot_reload_free(struct boot *boot)

@@ -59,6 +59,7 @@ static bool map_inbound(struct boot_settings *boot, const struct settings *setti
         .listeners_count = settings->listeners_count,
         .body_memory_bytes_max = settings->limits.body_memory_bytes_max,
         .receive_buffers = settings->limits.receive_buffers,
+        .recipients = settings->recipients,
     };
     return true;
 }

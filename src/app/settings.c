@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "app/settings_check.h"
+#include "app/settings_domains.h"
 #include "base/check.h"
 #include "core/config_print.h"
 #include "core/shard.h"
@@ -211,8 +212,9 @@ struct settings *settings_load(const char *path, config_report *report, void *co
     complete_routes(settings);
     complete_retry(settings);
     complete_shards(&settings->shards);
-    if (config_errors(config) != 0) {
-        config_close(config);
+    settings_domains_complete(settings, report, context);
+    if (config_errors(config) != 0 || settings->recipients == NULL) {
+        settings_free(settings);
         return NULL;
     }
     return settings;
@@ -221,6 +223,7 @@ struct settings *settings_load(const char *path, config_report *report, void *co
 void settings_free(struct settings *settings)
 {
     if (settings != NULL) {
+        recipients_delete(settings->recipients);
         config_close(settings->config);
     }
 }

@@ -17,8 +17,10 @@
 #include "core/config.h"
 #include "core/log.h"
 #include "inbound/rate.h"
+#include "inbound/recipients.h"
 
 #define SETTINGS_ROUTES_MAX 100000
+#define SETTINGS_MAILDIR_BYTES 512
 #define SETTINGS_RETRIES_MAX 64 /* steps of the retry schedule */
 
 /* With `inbound` and `delivery` 0 there are `count` shards with both roles; else shards [0, inbound) have listeners,
@@ -46,6 +48,16 @@ struct settings_limits {
     unsigned queued_recipients_max; /* in all; then 452 */
     unsigned rate_entries;          /* of the table of rates */
     uint64_t memory_reserve_bytes;  /* with less than this available to us, no new mail; 0: not looked at */
+};
+
+/* A domain of ours. */
+struct settings_domain {
+    const char *name;       /* lower case */
+    const char *mailboxes;  /* a file, or "": whoever it is has a mailbox */
+    const char *aliases;    /* a file, or "" */
+    const char *subaddress; /* the character between user and detail, or "" */
+    const char *deliver;    /* as written */
+    const char *maildir;    /* of `deliver`: the path with %d and %u, or "": by the routes */
 };
 
 enum settings_next_hop {
@@ -155,6 +167,9 @@ struct settings {
     struct settings_limits limits;
     struct settings_route *routes; /* by falling specificity; the last one is always "*" */
     unsigned routes_count;
+    struct settings_domain *domains;
+    unsigned domains_count;
+    struct recipients *recipients; /* who is there: what the domains' files say */
     struct settings_delivery delivery;
     struct settings_retry retry;
     struct settings_bounce bounce;

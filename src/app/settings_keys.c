@@ -1,5 +1,6 @@
 /* The table of every key that the configuration file may have; those of listeners are in settings_listener.c. */
 #include "app/settings.h"
+#include "app/settings_domains.h"
 #include "app/settings_table.h"
 
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
@@ -159,6 +160,8 @@ const struct config_key settings_keys[] = {
     {"limits", CONFIG_GROUP, 0, AT(settings, limits), .keys = limits_keys},
     {"routes", CONFIG_LIST, 0, MANY(settings, routes), .item_size = sizeof(struct settings_route),
      .items_max = SETTINGS_ROUTES_MAX, .keys = route_keys},
+    {"domains", CONFIG_LIST, 0, MANY(settings, domains), .item_size = sizeof(struct settings_domain),
+     .items_max = RECIPIENTS_DOMAINS_MAX, .keys = settings_domains_keys},
     {"delivery", CONFIG_GROUP, 0, AT(settings, delivery), .keys = delivery_keys},
     {"retry", CONFIG_GROUP, 0, AT(settings, retry), .keys = retry_keys},
     {"bounce", CONFIG_GROUP, 0, AT(settings, bounce), .keys = bounce_keys},

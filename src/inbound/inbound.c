@@ -57,6 +57,7 @@ static struct inbound *new_object(struct shard *shard, struct admission *admissi
     inbound->admission = admission;
     inbound->listeners = listeners;
     inbound->receive_buffers = settings->receive_buffers;
+    inbound->recipients = settings->recipients;
     body_pool_init(&inbound->bodies, settings->body_memory_bytes_max, &shard->metrics->body_memory_bytes);
     block_pool_init(&inbound->small_replies, INBOUND_REPLY_SMALL_BYTES, SPARE_SMALL_REPLIES);
     block_pool_init(&inbound->replies, INBOUND_REPLY_BLOCK_BYTES, SPARE_REPLIES);
@@ -144,6 +145,7 @@ static const struct inbound_listener_settings *find_settings(const struct inboun
 bool inbound_reload(struct inbound *inbound, const struct inbound_settings *settings)
 {
     inbound->bodies.bytes_max = settings->body_memory_bytes_max;
+    inbound->recipients = settings->recipients;
     for (unsigned i = 0; i < inbound->listeners_count; i++) {
         struct listener *listener = &inbound->listeners[i];
         const struct inbound_listener_settings *wanted = find_settings(settings, listener->profile->name);

@@ -58,8 +58,9 @@ struct inbound_listener_settings {
 struct inbound_settings {
     const struct inbound_listener_settings *listeners; /* at least one, at most ADMISSION_LISTENERS_MAX */
     unsigned listeners_count;
-    uint64_t body_memory_bytes_max; /* of this shard */
-    unsigned receive_buffers;       /* of this shard's ring */
+    uint64_t body_memory_bytes_max;      /* of this shard */
+    unsigned receive_buffers;            /* of this shard's ring */
+    const struct recipients *recipients; /* own domains, mailboxes and aliases; NULL: none. Not copied */
 };
 
 struct listener;
@@ -79,6 +80,7 @@ struct inbound {
     struct list unsent;       /* sessions with a send in flight, the longest waiting one first */
     struct timer unsent_timer;
     unsigned receive_buffers;
+    const struct recipients *recipients; /* as of the last reload; NULL: no own domains */
     struct shard_hook hook;
     bool stopping;
     bool overdue; /* the stop's deadline has passed */
@@ -92,9 +94,10 @@ struct inbound {
 int inbound_new(struct shard *shard, struct admission *admission, const struct inbound_settings *settings,
                 struct inbound **ret_inbound, char *reason, size_t reason_size);
 
-/* New settings for connections that are accepted from now on; those that are open keep theirs. Listeners are matched by
- * name; listeners that came, went or moved to another address need a restart and are left as they are here. False
- * without memory: some listeners may have the new settings then. */
+/* New settings for connections that are accepted from now on; those that are open keep theirs, but ask the new table of
+ * recipients: nothing looks at the old one when this returns. Listeners are matched by name; listeners that came, went
+ * or moved to another address need a restart and are left as they are here. False without memory: some listeners may
+ * have the new settings then. */
 bool inbound_reload(struct inbound *inbound, const struct inbound_settings *settings);
 
 /* Closes the listeners and says 421 to every session that is between transactions; the others may finish theirs within
