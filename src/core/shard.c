@@ -58,6 +58,7 @@ struct shard_private {
     int call_event;
     pthread_mutex_t call_lock;
     struct list calls;
+    struct list notes;    /* shard_tell; under call_lock */
     bool ended;           /* no calls are taken any more; under call_lock */
     uint64_t pings_asked; /* shard_answers; under call_lock */
     uint64_t pings_answered;
@@ -260,10 +261,41 @@ bool shard_answers(struct shard_group *group, unsigned index, unsigned timeout_m
     return answered;
 }
 
+int shard_tell(struct shard *shard, struct shard_note *note)
+{
+    struct shard_private *private = shard->private;
+    pthread_mutex_lock(&private->call_lock);
+    bool ended = private->ended;
+    if (!ended) {
+        bool first = list_empty(&private->notes);
+        list_push_back(&private->notes, &note->node);
+        uint64_t one = 1;
+        CHECK(!first || write(private->call_event, &one, sizeof one) == (ssize_t)sizeof one);
+    }
+    pthread_mutex_unlock(&private->call_lock);
+    return ended ? -ESHUTDOWN : 0;
+}
+
+/* Under the lock, which is open while a note runs. Those that come meanwhile have an event of their own. */
+static void run_notes(struct shard_private *private)
+{
+    struct list notes;
+    list_init(&notes);
+    list_splice(&notes, &private->notes);
+    struct list *node;
+    while ((node = list_pop_front(&notes)) != NULL) {
+        pthread_mutex_unlock(&private->call_lock);
+        struct shard_note *note = LIST_OWNER(node, struct shard_note, node);
+        note->run(note);
+        pthread_mutex_lock(&private->call_lock);
+    }
+}
+
 static void run_calls(struct shard *shard)
 {
     struct shard_private *private = shard->private;
     pthread_mutex_lock(&private->call_lock);
+    run_notes(private);
     private->pings_answered = private->pings_asked;
     pthread_cond_broadcast(&private->pinged);
     struct list calls; /* those that come meanwhile wait for the next turn */
@@ -517,6 +549,7 @@ static int shard_init(struct shard_group *group, unsigned index)
     }
     memset(shard->private, 0, sizeof *shard->private);
     list_init(&shard->private->calls);
+    list_init(&shard->private->notes);
     pthread_mutex_init(&shard->private->call_lock, NULL);
     condition_init(&shard->private->pinged);
     shard->private->call_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -21,6 +21,12 @@
 
 struct shard_group;
 
+/* Something that another thread wants run on a shard, without waiting for it; embedded in its owner. */
+struct shard_note {
+    struct list node;
+    void (*run)(struct shard_note *note);
+};
+
 /* A function that runs once at the end of every turn. */
 struct shard_hook {
     struct list node;
@@ -98,6 +104,10 @@ int shard_call(struct shard_group *group, unsigned index, void (*call)(struct sh
  */
 int shard_try(struct shard_group *group, unsigned index, void (*call)(struct shard *shard, void *context),
               void *context, unsigned timeout_ms);
+
+/* From any thread: `note->run` runs once in the shard's loop, soon, before any shard_call that is made later. Must not
+ * be used again before. 0, or -ESHUTDOWN when the loop has ended: it never runs then. */
+int shard_tell(struct shard *shard, struct shard_note *note);
 
 /* The same without anything to run: has the loop come round within `timeout_ms`? For the watchdog. */
 bool shard_answers(struct shard_group *group, unsigned index, unsigned timeout_ms);
