@@ -12,10 +12,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "app/boot_limits.h"
 #include "app/boot_private.h"
 #include "app/cli.h"
 #include "app/notify.h"
@@ -301,15 +301,6 @@ static bool deal_spools(struct boot *boot)
     return true;
 }
 
-static void raise_file_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 static bool start(struct boot *boot)
 {
     char reason[256] = "";
@@ -334,18 +325,15 @@ int boot_serve(const struct settings *settings)
     log_set_level(settings->log.level);
     signals_block();
     notify_init();
-    raise_file_limit();
     boot.mapped = boot_settings_new(settings);
     if (boot.mapped == NULL || !deal_spools(&boot)) {
         return CLI_CONFIG;
     }
-    boot.admission = admission_new(boot.mapped->inbound_shards, settings->listeners_count,
-                                   settings->limits.connections_max);
-    if (boot.admission == NULL || tls_library_init() != 0 || !start(&boot)) {
+    if (!boot_limits_start(&boot) || tls_library_init() != 0 || !start(&boot)) {
         return CLI_CONFIG;
     }
     int code = boot_run(&boot);
-    admission_delete(boot.admission);
+    boot_limits_end(&boot);
     boot_reload_free(&boot);
     return code;
 }

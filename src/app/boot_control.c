@@ -20,6 +20,7 @@
 #include "app/boot_match.h"
 #include "core/clock.h"
 #include "core/metric.h"
+#include "inbound/guard.h"
 #include "queue/manage.h"
 #include "spool/envelope.h"
 
@@ -265,6 +266,11 @@ static bool ready(void *context, char *reason, size_t reason_size)
     struct boot *boot = context;
     if (atomic_load(&boot->stopping)) {
         snprintf(reason, reason_size, "stopping");
+        return false;
+    }
+    if (guard_short(admission_guard(boot->admission), clock_monotonic_ms())) {
+        snprintf(reason, reason_size, "memory is short: %llu bytes available",
+                 (unsigned long long)guard_available(admission_guard(boot->admission)));
         return false;
     }
     struct readiness readiness = {.boot = boot, .ready = true, .reason = reason, .reason_size = reason_size};

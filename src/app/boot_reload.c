@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 
+#include "app/boot_limits.h"
 #include "app/boot_private.h"
 #include "core/log.h"
 
@@ -60,7 +61,7 @@ void boot_reload(struct boot *boot)
     boot->settings = settings;
     boot->mapped = mapped;
     log_set_level(settings->log.level);
-    admission_set_max(boot->admission, settings->limits.connections_max);
+    boot_limits_reload(boot);
     for (unsigned i = 0; i < mapped->shards; i++) {
         shard_call(boot->group, i, apply, boot);
     }

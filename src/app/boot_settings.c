@@ -42,6 +42,10 @@ static void map_listener(struct inbound_listener_settings *to, const struct sett
                      .data_block_ms = from->timeouts.data_block_ms,
                      .message_ms = from->timeouts.message_ms,
                      .session_ms = from->timeouts.session_ms},
+        .rates = from->rates,
+        .greet_pause_ms = from->greet_pause_ms,
+        .error_delay_ms = from->error_delay_ms,
+        .error_delay_after = from->error_delay_after,
     };
 }
 

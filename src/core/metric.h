@@ -18,6 +18,7 @@
     X(connections_refused, "connections_refused_total", "SMTP connections refused by a limit")               \
     X(rate_refusals, "rate_refusals_total", "refusals by a rate limit")                                      \
     X(rate_evictions, "rate_evictions_total", "rate buckets forgotten while in use: the table is too small") \
+    X(memory_refusals, "memory_refusals_total", "messages refused because memory is short (alarm)")          \
     X(early_talkers, "early_talkers_total", "clients that spoke before the greeting")                        \
     X(commands, "smtp_commands_total", "SMTP commands received")                                             \
     X(replies_transient, "smtp_replies_transient_total", "4yz replies sent")                                 \

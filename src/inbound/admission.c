@@ -44,6 +44,8 @@ struct admission {
     uint32_t per_shard[LIMIT_SHARDS];
     uint32_t per_listener[ADMISSION_LISTENERS_MAX];
     struct map clients; /* of struct admission_client */
+    struct rate_table *rates;
+    struct guard *guard;
 };
 
 static struct bytes key_bytes(const struct client_key *key)
@@ -88,6 +90,22 @@ void admission_set_max(struct admission *admission, uint32_t connections_max)
     pthread_mutex_unlock(&admission->lock);
 }
 
+void admission_lend(struct admission *admission, struct rate_table *rates, struct guard *guard)
+{
+    admission->rates = rates;
+    admission->guard = guard;
+}
+
+struct rate_table *admission_rates(const struct admission *admission)
+{
+    return admission->rates;
+}
+
+struct guard *admission_guard(const struct admission *admission)
+{
+    return admission->guard;
+}
+
 /* Whom a limit per address counts as one client: an IPv4 address, an IPv6 /64. */
 static struct client_key key_of(const struct peer *peer, unsigned listener)
 {
@@ -112,10 +130,10 @@ static unsigned choose_shard(const struct admission *admission, unsigned here)
 }
 
 /* Counts one more connection of the client, if it may have one. */
-static enum admission_verdict enter_client(struct admission *admission, const struct admission_request *request,
-                                           struct admission_client **ret_client)
+static enum admission_verdict enter_client(struct admission *admission, const struct peer *peer, unsigned listener,
+                                           uint32_t connections_max, struct admission_client **ret_client)
 {
-    struct client_key key = key_of(request->peer, request->listener);
+    struct client_key key = key_of(peer, listener);
     struct admission_client *client = map_find(&admission->clients, key_bytes(&key));
     if (client == NULL) {
         client = malloc(sizeof *client);
@@ -127,7 +145,7 @@ static enum admission_verdict enter_client(struct admission *admission, const st
             free(client);
             return ADMISSION_FULL;
         }
-    } else if (client->connections >= request->address_connections_max) {
+    } else if (client->connections >= connections_max) {
         return ADMISSION_ADDRESS_FULL;
     }
     client->connections++;
@@ -145,7 +163,8 @@ static enum admission_verdict enter_locked(struct admission *admission, const st
         return ADMISSION_LISTENER_FULL;
     }
     struct admission_client *client;
-    enum admission_verdict verdict = enter_client(admission, request, &client);
+    enum admission_verdict verdict = enter_client(admission, request->peer, request->listener,
+                                                  request->address_connections_max, &client);
     if (verdict == ADMISSION_GRANTED) {
         unsigned shard = choose_shard(admission, request->shard);
         admission->connections++;
@@ -168,19 +187,38 @@ enum admission_verdict admission_enter(struct admission *admission, const struct
     return verdict;
 }
 
-void admission_leave(struct admission *admission, const struct admission_ticket *ticket)
+static void leave_client(struct admission *admission, struct admission_client *client)
 {
-    struct admission_client *client = ticket->client;
-    pthread_mutex_lock(&admission->lock);
-    CHECK(admission->connections > 0 && admission->per_shard[ticket->shard] > 0 && client->connections > 0);
-    admission->connections--;
-    admission->per_listener[ticket->listener]--;
-    admission->per_shard[ticket->shard]--;
+    CHECK(client->connections > 0);
     client->connections--;
     if (client->connections == 0) {
         map_remove(&admission->clients, key_bytes(&client->key));
         free(client);
     }
+}
+
+enum admission_verdict admission_move(struct admission *admission, const struct peer *peer,
+                                      uint32_t address_connections_max, struct admission_ticket *ticket)
+{
+    struct admission_client *client;
+    pthread_mutex_lock(&admission->lock);
+    enum admission_verdict verdict = enter_client(admission, peer, ticket->listener, address_connections_max, &client);
+    if (verdict == ADMISSION_GRANTED) {
+        leave_client(admission, ticket->client);
+        ticket->client = client;
+    }
+    pthread_mutex_unlock(&admission->lock);
+    return verdict;
+}
+
+void admission_leave(struct admission *admission, const struct admission_ticket *ticket)
+{
+    pthread_mutex_lock(&admission->lock);
+    CHECK(admission->connections > 0 && admission->per_shard[ticket->shard] > 0);
+    admission->connections--;
+    admission->per_listener[ticket->listener]--;
+    admission->per_shard[ticket->shard]--;
+    leave_client(admission, ticket->client);
     pthread_mutex_unlock(&admission->lock);
 }
 

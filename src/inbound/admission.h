@@ -24,6 +24,8 @@ enum admission_verdict {
 };
 
 struct admission_client;
+struct guard;
+struct rate_table;
 
 /* What a granted connection holds until admission_leave. Plain data: it travels with the connection. */
 struct admission_ticket {
@@ -40,6 +42,12 @@ struct admission *admission_new(unsigned shards, unsigned listeners, uint32_t co
 void admission_delete(struct admission *admission);
 
 /* A lower limit refuses new connections; it closes none. */
+/* Lends the table of rates and the memory guard to everybody who has the admission; either may be NULL. Before shards
+ * use it. */
+void admission_lend(struct admission *admission, struct rate_table *rates, struct guard *guard);
+struct rate_table *admission_rates(const struct admission *admission);
+struct guard *admission_guard(const struct admission *admission);
+
 void admission_set_max(struct admission *admission, uint32_t connections_max);
 
 struct admission_request {
@@ -54,6 +62,11 @@ struct admission_request {
 enum admission_verdict admission_enter(struct admission *admission, const struct admission_request *request,
                                        struct admission_ticket *ret_ticket);
 void admission_leave(struct admission *admission, const struct admission_ticket *ticket);
+
+/* The connection turns out to be another client's (a proxy told): from now on it counts as his. Only ADMISSION_FULL and
+ * ADMISSION_ADDRESS_FULL refuse; the ticket then stays as it was. */
+enum admission_verdict admission_move(struct admission *admission, const struct peer *peer,
+                                      uint32_t address_connections_max, struct admission_ticket *ticket);
 
 /* How many are open now. */
 uint32_t admission_connections(struct admission *admission);

@@ -18,6 +18,7 @@
 #include "inbound/admission.h"
 #include "inbound/block_pool.h"
 #include "inbound/body.h"
+#include "inbound/rate.h"
 
 #define INBOUND_REPLY_BLOCK_BYTES 4096
 #define INBOUND_REPLY_SMALL_BYTES 256   /* replies that fit do not hold a whole block while they are sent */
@@ -53,6 +54,10 @@ struct inbound_listener_settings {
     const struct config_network *relay_networks;
     unsigned relay_networks_count;
     struct inbound_timeouts timeouts;
+    struct rate_limits rates;
+    uint64_t greet_pause_ms;    /* before the greeting; who speaks meanwhile is refused */
+    uint64_t error_delay_ms;    /* before each refusal, */
+    unsigned error_delay_after; /* from so many errors of a session on */
 };
 
 struct inbound_settings {

@@ -16,16 +16,22 @@
 #include "base/check.h"
 #include "core/log.h"
 #include "inbound/server_session.h"
+#include "inbound/throttle.h"
 #include "smtp/reply.h"
 
 static const struct reply too_many_from_address = {
     .code = 421, .enhanced = {4, 7, 0}, .text = {"Too many connections from your address", 38}};
 
-static void refuse(struct listener *listener, int fd, enum admission_verdict verdict)
+static const struct reply *reply_to(enum admission_verdict verdict)
+{
+    return verdict == ADMISSION_ADDRESS_FULL ? &too_many_from_address : reply_of(REPLY_OVERLOAD);
+}
+
+static void refuse(struct listener *listener, int fd, const struct reply *reply)
 {
     char text[REPLY_BYTES_MAX];
     struct buffer out = buffer_of(text, sizeof text);
-    CHECK(reply_append(&out, verdict == ADMISSION_ADDRESS_FULL ? &too_many_from_address : reply_of(REPLY_OVERLOAD)));
+    CHECK(reply_append(&out, reply));
     ssize_t sent = send(fd, out.data, out.length, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)sent; /* a courtesy */
     close(fd);
@@ -51,9 +57,15 @@ static void admit(struct listener *listener, int fd)
         .listener_connections_max = listener->profile->connections_max,
         .address_connections_max = listener->profile->connections_per_address_max,
     };
+    const struct throttle_client client = {.peer = &connection.peer, .listener = listener->index};
+    const struct reply *refusal = throttle_connection(inbound, listener->profile, &client);
+    if (refusal != NULL) {
+        refuse(listener, fd, refusal);
+        return;
+    }
     enum admission_verdict verdict = admission_enter(inbound->admission, &request, &connection.ticket);
     if (verdict != ADMISSION_GRANTED) {
-        refuse(listener, fd, verdict);
+        refuse(listener, fd, reply_to(verdict));
         return;
     }
     metric_add(&inbound->shard->metrics->connections_accepted, 1);

@@ -13,6 +13,10 @@ struct profile {
     unsigned connections_max;
     unsigned connections_per_address_max;
     struct inbound_timeouts timeouts;
+    struct rate_limits rates;
+    uint64_t greet_pause_ms;
+    uint64_t error_delay_ms;
+    unsigned error_delay_after;
     struct smtp_server_config smtp;
     struct bytes name;
     struct bytes greeting; /* the whole reply: it is the same for all */

@@ -115,6 +115,26 @@ static void test_balance(void **state)
     admission_delete(admission);
 }
 
+static void test_move(void **state)
+{
+    (void)state;
+    struct admission *admission = admission_new(1, 1, 100);
+    struct admission_ticket tickets[3];
+    struct peer behind = peer_named("198.51.100.7");
+    assert_int_equal(enter(admission, "192.0.2.1", 0, &tickets[0]), ADMISSION_GRANTED);
+    assert_int_equal(enter(admission, "192.0.2.1", 0, &tickets[1]), ADMISSION_GRANTED);
+    assert_int_equal(enter(admission, "192.0.2.1", 0, &tickets[2]), ADMISSION_ADDRESS_FULL);
+    assert_int_equal(admission_move(admission, &behind, 1, &tickets[0]), ADMISSION_GRANTED);
+    assert_int_equal(enter(admission, "192.0.2.1", 0, &tickets[2]), ADMISSION_GRANTED); /* the proxy has room again */
+    assert_int_equal(admission_move(admission, &behind, 1, &tickets[1]), ADMISSION_ADDRESS_FULL);
+    assert_int_equal(admission_connections(admission), 3);
+    for (unsigned i = 0; i < 3; i++) {
+        admission_leave(admission, &tickets[i]);
+    }
+    assert_int_equal(admission_connections(admission), 0);
+    admission_delete(admission);
+}
+
 static void *come_and_go(void *context)
 {
     struct admission *admission = context;
@@ -148,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_clients),
         cmocka_unit_test(test_total),
         cmocka_unit_test(test_balance),
+        cmocka_unit_test(test_move),
         cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
