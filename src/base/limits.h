@@ -24,7 +24,8 @@
 #define LIMIT_CLIENT_REPLY_BYTES 512       /* stored text of a remote reply */
 #define LIMIT_CLIENT_REPLY_LINE_BYTES 4096 /* a longer line ends the connection */
 #define LIMIT_CLIENT_REPLY_LINES 200
-#define LIMIT_CLIENT_COMMAND_BYTES 512 /* the longest command we say: MAIL FROM with every parameter */
+#define LIMIT_CLIENT_COMMAND_BYTES 1536  /* the longest command we say: MAIL FROM with every parameter */
+#define LIMIT_CLIENT_PARAMETER_BYTES 500 /* ENVID, ORCPT and AUTH= that are passed on: RFC 3461 4.2 */
 
 /* Rings and shards */
 #define LIMIT_SHARDS 64

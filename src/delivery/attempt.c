@@ -184,7 +184,7 @@ static void attempt_read(struct attempt *attempt)
         .recipients = attempt->recipients,
         .recipients_count = attempt->count,
         .has_8bit = (view->flags & SPOOL_FORMAT_HAS_8BIT) != 0,
-        .smtputf8 = (view->flags & SPOOL_FORMAT_SMTPUTF8) != 0,
+        .parameters = {.smtputf8 = (view->flags & SPOOL_FORMAT_SMTPUTF8) != 0},
         .size_bytes = view->prologue.length + view->body_bytes,
         .cookie = attempt,
     };

@@ -478,6 +478,15 @@ static bool fit_next(struct client_session *session)
     case SMTP_CLIENT_FIT_NEEDS_UTF8:
         refuse_next(session, 0, 6, 7, "the remote host does not support internationalised addresses");
         return false;
+    case SMTP_CLIENT_FIT_NEEDS_TLS:
+        refuse_next(session, 0, 7, 10, "the message requires TLS, and the remote host's identity is not verified");
+        return false;
+    case SMTP_CLIENT_FIT_NEEDS_REQUIRETLS:
+        refuse_next(session, 0, 7, 30, "the message requires TLS, and the remote host does not support REQUIRETLS");
+        return false;
+    case SMTP_CLIENT_FIT_TOO_LATE:
+        refuse_next(session, 0, 4, 7, "the remote host does not promise delivery in the time that is left");
+        return false;
     case SMTP_CLIENT_FIT_SPLIT:
         attempt_shrink(attempt,
                        recipients_within(attempt, session->client.recipients_max, session->client.domains_max));
@@ -489,6 +498,7 @@ static bool fit_next(struct client_session *session)
         }
         refuse_next(session, 0, 1, 3, "not a valid address");
         return false;
+    case SMTP_CLIENT_FIT_COUNT: break;
     }
     return false;
 }
@@ -619,6 +629,8 @@ static bool converse(struct client_session *session)
             say_more(session);
             return true;
         case SMTP_CLIENT_DONE: transaction_done(session); break;
+        case SMTP_CLIENT_START_TLS: /* never asked for */
+        case SMTP_CLIENT_FINAL:
         case SMTP_CLIENT_CLOSED: session_close(session, false); return false;
         }
     }

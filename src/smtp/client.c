@@ -1,4 +1,5 @@
-/* The sending side of SMTP.
+/* The sending side of SMTP. What may be sent at all is client_fit.c, how it is worded client_command.c, what may be
+ * said before what is answered client_pipeline.c.
  *
  * One round trip per message. A group of pipelined commands must end with DATA, because the body may only follow a 354.
  * But the body itself may begin a group (RFC 2920 3.1), so on a warm connection everything after a 354 goes out at
@@ -10,6 +11,16 @@
  * Hence up to two transactions exist: `sent` (dot A) and `envelope` (MAIL B ...); a third pointer, `waiting`, holds
  * what was begun before the first one's 354. The replies in flight are matched by counting alone: `expected` is the
  * list of what is owed, as runs, so a hundred RCPTs take two bytes.
+ *
+ * A body that goes by BDAT needs no 354: the replies to MAIL and RCPT decide, then "BDAT n LAST", the body and the next
+ * envelope are one group. It is the same number of writes, reads and round trips, and no fewer octets; so BDAT is for
+ * binary bodies, which nothing else can carry, and DATA, which every host has practised, for all the rest.
+ *
+ * LMTP differs in the name of its EHLO and in having a reply to the body for each accepted recipient, in order.
+ *
+ * TLS comes between two EHLOs. What the peer says in the clear is not to be trusted behind it: capabilities are
+ * forgotten, and octets that came along with the 220 end the connection, because they would pass for replies that were
+ * said under TLS.
  *
  * What can go wrong with a group, and what is done:
  *  - MAIL is refused, or every RCPT: the transaction is DONE at once, the replies to the rest of its commands become
@@ -26,49 +37,8 @@
 #include "smtp/client.h"
 
 #include "smtp/client_ehlo.h"
+#include "smtp/client_fit.h"
 #include "smtp/client_pipeline.h"
-
-static_assert(LIMIT_CLIENT_COMMAND_BYTES >=
-                  LIMIT_ADDRESS_BYTES + sizeof("MAIL FROM:<> SIZE= BODY=8BITMIME SMTPUTF8\r\n") + 20,
-              "every command fits into an empty buffer");
-
-/* --- what an address, or our own name, may contain ---------------------------------------------------------------- */
-
-static bool is_control(char c)
-{
-    return (unsigned char)c < ' ' || c == 0x7f;
-}
-
-/* Nothing that could end the path or the command: no control octets at all; space, '<' and '>' only inside a quoted
- * string. Whether it is an address is for others to say. */
-static bool address_is_safe(struct bytes address)
-{
-    bool quoted = false;
-    for (size_t i = 0; i < address.length; i++) {
-        char c = address.data[i];
-        if (quoted && c == '\\' && i + 1 < address.length) {
-            c = address.data[++i];
-        } else if (c == '"') {
-            quoted = !quoted;
-        } else if (!quoted && (c == ' ' || c == '<' || c == '>')) {
-            return false;
-        }
-        if (is_control(c)) {
-            return false;
-        }
-    }
-    return !quoted && address.length <= LIMIT_ADDRESS_BYTES;
-}
-
-static bool has_8bit(struct bytes text)
-{
-    for (size_t i = 0; i < text.length; i++) {
-        if ((text.data[i] & 0x80) != 0) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static bool name_is_safe(struct bytes name)
 {
@@ -80,15 +50,6 @@ static bool name_is_safe(struct bytes name)
     return name.length != 0 && name.length <= LIMIT_DOMAIN_BYTES;
 }
 
-static struct bytes domain_of(struct bytes address)
-{
-    size_t at = address.length;
-    while (at != 0 && address.data[at - 1] != '@') {
-        at--;
-    }
-    return bytes_slice(address, at, address.length - at);
-}
-
 /* --- the driver's calls ------------------------------------------------------------------------------------------- */
 
 void smtp_client_init(struct smtp_client *c, struct bytes helo_name, bool may_pipeline, struct smtp_client_reply *reply)
@@ -98,6 +59,26 @@ void smtp_client_init(struct smtp_client *c, struct bytes helo_name, bool may_pi
     smtp_client_ehlo_clear(c);
     smtp_client_reply_clear(reply);
     smtp_client_pipeline_expect(c, SMTP_CLIENT_DUE_GREETING);
+}
+
+void smtp_client_use_lmtp(struct smtp_client *c)
+{
+    c->lmtp = true;
+}
+
+void smtp_client_use_tls(struct smtp_client *c, enum smtp_client_tls tls)
+{
+    c->tls = tls;
+}
+
+void smtp_client_secured(struct smtp_client *c, bool trusted)
+{
+    CHECK(c->handshaking && c->cause == SMTP_CLIENT_CAUSE_NONE && c->expected_count == 0);
+    c->handshaking = false;
+    c->secure = true;
+    c->trusted = trusted;
+    smtp_client_ehlo_clear(c);
+    c->say = SMTP_CLIENT_SAY_EHLO;
 }
 
 /* A reply that nobody asked for has begun to arrive. */
@@ -122,60 +103,16 @@ bool smtp_client_spent(const struct smtp_client *c)
     return !may_ever_begin(c) && c->sent == NULL && c->envelope == NULL && c->waiting == NULL;
 }
 
-static bool too_many_domains(const struct smtp_client *c, const struct smtp_client_transaction *transaction)
-{
-    uint32_t domains = 0;
-    for (uint16_t i = 0; c->domains_max != 0 && i < transaction->recipients_count; i++) {
-        struct bytes domain = domain_of(transaction->recipients[i]);
-        uint16_t first = 0;
-        while (!bytes_equal_nocase(domain, domain_of(transaction->recipients[first]))) {
-            first++;
-        }
-        domains += first == i;
-    }
-    return domains > c->domains_max;
-}
-
-static bool needs_utf8(const struct smtp_client_transaction *transaction)
-{
-    bool needed = transaction->smtputf8 || has_8bit(transaction->reverse_path);
-    for (uint16_t i = 0; i < transaction->recipients_count && !needed; i++) {
-        needed = has_8bit(transaction->recipients[i]);
-    }
-    return needed;
-}
-
-enum smtp_client_fit smtp_client_fit(const struct smtp_client *c, const struct smtp_client_transaction *transaction)
-{
-    CHECK(transaction->recipients_count >= 1 && transaction->recipients_count <= LIMIT_TRANSACTION_RECIPIENTS);
-    bool safe = address_is_safe(transaction->reverse_path);
-    for (uint16_t i = 0; i < transaction->recipients_count; i++) {
-        safe = safe && transaction->recipients[i].length != 0 && address_is_safe(transaction->recipients[i]);
-    }
-    if (!safe) {
-        return SMTP_CLIENT_FIT_ADDRESS;
-    }
-    if (c->size_limit != 0 && transaction->size_bytes > c->size_limit) {
-        return SMTP_CLIENT_FIT_TOO_BIG;
-    }
-    if ((c->capabilities & SMTP_CLIENT_SMTPUTF8) == 0 && needs_utf8(transaction)) {
-        return SMTP_CLIENT_FIT_NEEDS_UTF8;
-    }
-    if ((c->capabilities & SMTP_CLIENT_8BITMIME) == 0 && transaction->has_8bit) {
-        return SMTP_CLIENT_FIT_CONVERT;
-    }
-    if (transaction->recipients_count > c->recipients_max || too_many_domains(c, transaction)) {
-        return SMTP_CLIENT_FIT_SPLIT;
-    }
-    return SMTP_CLIENT_FIT_YES;
-}
-
 void smtp_client_begin(struct smtp_client *c, struct smtp_client_transaction *transaction)
 {
     CHECK(smtp_client_can_begin(c) && smtp_client_fit(c, transaction) == SMTP_CLIENT_FIT_YES);
     transaction->answered = 0;
     transaction->accepted = 0;
-    transaction->utf8 = needs_utf8(transaction);
+    transaction->finals = 0;
+    transaction->final_next = 0;
+    transaction->any_delivered = false;
+    transaction->chunked = transaction->binary;
+    transaction->utf8 = smtp_client_fit_utf8(c, transaction);
     memset(transaction->refused, 0, sizeof(transaction->refused));
     c->begun++;
     if (c->envelope != NULL) {
@@ -206,9 +143,13 @@ enum smtp_client_phase smtp_client_phase(const struct smtp_client *c)
         [SMTP_CLIENT_DUE_DATA] = SMTP_CLIENT_PHASE_DATA,         [SMTP_CLIENT_DUE_DOT] = SMTP_CLIENT_PHASE_DOT,
         [SMTP_CLIENT_DUE_QUIT] = SMTP_CLIENT_PHASE_QUIT,         [SMTP_CLIENT_DUE_ORPHAN_RCPT] = SMTP_CLIENT_PHASE_RCPT,
         [SMTP_CLIENT_DUE_ORPHAN_DATA] = SMTP_CLIENT_PHASE_DATA,  [SMTP_CLIENT_DUE_ORPHAN_DOT] = SMTP_CLIENT_PHASE_DOT,
+        [SMTP_CLIENT_DUE_STARTTLS] = SMTP_CLIENT_PHASE_TLS,
     };
     if (c->expected_count != 0) {
         return phases[smtp_client_pipeline_due(c)];
+    }
+    if (c->handshaking) {
+        return SMTP_CLIENT_PHASE_TLS;
     }
     return unsolicited(c, &(struct bytes){0}) ? SMTP_CLIENT_PHASE_QUIT : SMTP_CLIENT_PHASE_IDLE;
 }
@@ -260,7 +201,8 @@ static void end_by_421(struct smtp_client *c)
     switch (smtp_client_pipeline_due(c)) {
     case SMTP_CLIENT_DUE_GREETING:
     case SMTP_CLIENT_DUE_EHLO:
-    case SMTP_CLIENT_DUE_HELO: cause = SMTP_CLIENT_CAUSE_REFUSED; break;
+    case SMTP_CLIENT_DUE_HELO:
+    case SMTP_CLIENT_DUE_STARTTLS: cause = SMTP_CLIENT_CAUSE_REFUSED; break;
     case SMTP_CLIENT_DUE_MAIL: blamed = first ? c->envelope : NULL; break;
     case SMTP_CLIENT_DUE_RCPT:
     case SMTP_CLIENT_DUE_DATA: blamed = c->envelope; break;
@@ -319,7 +261,7 @@ static enum smtp_client_event on_greeting(struct smtp_client *c, bool positive)
 static enum smtp_client_event on_hello(struct smtp_client *c, bool positive)
 {
     bool extended = smtp_client_pipeline_due(c) == SMTP_CLIENT_DUE_EHLO;
-    if (!positive && !(extended && c->reply->code / 100 == 5)) {
+    if (!positive && !(extended && c->reply->code / 100 == 5 && !c->lmtp)) {
         end(c, SMTP_CLIENT_CAUSE_REFUSED, NULL, SMTP_CLIENT_UNSENT);
         return NONE;
     }
@@ -330,8 +272,30 @@ static enum smtp_client_event on_hello(struct smtp_client *c, bool positive)
         return NONE;
     }
     c->capabilities |= extended ? SMTP_CLIENT_ESMTP : 0u;
+    if (c->tls != SMTP_CLIENT_TLS_OFF && !c->secure) {
+        if ((c->capabilities & SMTP_CLIENT_STARTTLS) != 0) {
+            c->say = SMTP_CLIENT_SAY_STARTTLS;
+            return NONE;
+        }
+        if (c->tls == SMTP_CLIENT_TLS_REQUIRE) {
+            smtp_client_reply_clear(c->reply); /* it was friendly */
+            end(c, SMTP_CLIENT_CAUSE_NO_TLS, NULL, SMTP_CLIENT_UNSENT);
+            return NONE;
+        }
+    }
     c->ready = true;
     return SMTP_CLIENT_READY;
+}
+
+static enum smtp_client_event on_starttls(struct smtp_client *c, bool positive)
+{
+    if (!positive) {
+        end(c, SMTP_CLIENT_CAUSE_NO_TLS, NULL, SMTP_CLIENT_UNSENT);
+        return NONE;
+    }
+    smtp_client_pipeline_answered(c);
+    c->handshaking = true;
+    return SMTP_CLIENT_START_TLS;
 }
 
 static enum smtp_client_event on_reset(struct smtp_client *c, bool positive)
@@ -384,27 +348,61 @@ static enum smtp_client_event on_rcpt(struct smtp_client *c, bool positive)
     return SMTP_CLIENT_RECIPIENT;
 }
 
-static enum smtp_client_event on_data(struct smtp_client *c, bool go_ahead)
+/* The body of the envelope may go out. */
+static enum smtp_client_event start_body(struct smtp_client *c)
 {
     struct smtp_client_transaction *transaction = c->envelope;
-    smtp_client_pipeline_answered(c);
-    smtp_client_pipeline_drop_envelope(c);
-    if (!go_ahead) {
-        return done(c, transaction, fate_of(c->reply->code), SMTP_CLIENT_PHASE_DATA);
-    }
     CHECK(c->sent == NULL && transaction->accepted != 0);
+    smtp_client_pipeline_drop_envelope(c);
     c->sent = transaction;
     c->reset_due = false;
-    smtp_client_pipeline_expect(c, SMTP_CLIENT_DUE_DOT);
+    for (uint16_t i = 0; i < (c->lmtp ? transaction->accepted : 1); i++) {
+        smtp_client_pipeline_expect(c, SMTP_CLIENT_DUE_DOT);
+    }
     c->transaction = transaction;
     c->phase = SMTP_CLIENT_PHASE_BODY;
     return SMTP_CLIENT_BODY;
 }
 
-static enum smtp_client_event on_dot(struct smtp_client *c)
+static enum smtp_client_event on_data(struct smtp_client *c, bool go_ahead)
+{
+    struct smtp_client_transaction *transaction = c->envelope;
+    smtp_client_pipeline_answered(c);
+    if (go_ahead) {
+        return start_body(c);
+    }
+    smtp_client_pipeline_drop_envelope(c);
+    return done(c, transaction, fate_of(c->reply->code), SMTP_CLIENT_PHASE_DATA);
+}
+
+/* LMTP: the verdicts come in the order of the accepted recipients (RFC 2033 4.2). */
+static enum smtp_client_event on_final(struct smtp_client *c)
 {
     struct smtp_client_transaction *transaction = c->sent;
+    while (smtp_client_refused(transaction, transaction->final_next)) {
+        transaction->final_next++;
+    }
+    c->transaction = transaction;
+    c->recipient = transaction->final_next++;
+    c->fate = fate_of(c->reply->code);
+    c->phase = SMTP_CLIENT_PHASE_DOT;
+    transaction->finals++;
+    transaction->any_delivered = transaction->any_delivered || c->fate == SMTP_CLIENT_DELIVERED;
+    return SMTP_CLIENT_FINAL;
+}
+
+static bool all_final(const struct smtp_client *c)
+{
+    return c->lmtp && c->sent != NULL && c->sent->finals == c->sent->accepted;
+}
+
+static enum smtp_client_event on_dot(struct smtp_client *c)
+{
     smtp_client_pipeline_answered(c);
+    if (c->lmtp) {
+        return on_final(c);
+    }
+    struct smtp_client_transaction *transaction = c->sent;
     c->sent = NULL;
     return done(c, transaction, fate_of(c->reply->code), SMTP_CLIENT_PHASE_DOT);
 }
@@ -412,7 +410,7 @@ static enum smtp_client_event on_dot(struct smtp_client *c)
 static enum smtp_client_event on_orphan(struct smtp_client *c, enum smtp_client_pipeline_due due)
 {
     uint16_t class = c->reply->code / 100;
-    if (due == SMTP_CLIENT_DUE_ORPHAN_DATA && class == 3 && c->orphan_accepted) {
+    if (due == SMTP_CLIENT_DUE_ORPHAN_DATA && class == 3 && (c->orphan_accepted || c->lmtp)) {
         end(c, SMTP_CLIENT_CAUSE_PROTOCOL, NULL, SMTP_CLIENT_UNSENT);
         return NONE;
     }
@@ -444,6 +442,7 @@ static enum smtp_client_event on_reply(struct smtp_client *c)
     case SMTP_CLIENT_DUE_GREETING: return on_greeting(c, class == 2);
     case SMTP_CLIENT_DUE_EHLO:
     case SMTP_CLIENT_DUE_HELO: return on_hello(c, class == 2);
+    case SMTP_CLIENT_DUE_STARTTLS: return on_starttls(c, class == 2);
     case SMTP_CLIENT_DUE_RSET: return on_reset(c, class == 2);
     case SMTP_CLIENT_DUE_MAIL: return on_mail(c, class == 2);
     case SMTP_CLIENT_DUE_RCPT: return on_rcpt(c, class == 2);
@@ -470,7 +469,19 @@ static void on_line(struct smtp_client *c)
 static void on_unsolicited(struct smtp_client *c, bool complete)
 {
     bool shutdown = complete && c->reply->code == 421;
+    if (c->reply->code < 400) {
+        smtp_client_reply_clear(c->reply); /* not a reason for anything */
+    }
     end(c, shutdown ? SMTP_CLIENT_CAUSE_SHUTDOWN : SMTP_CLIENT_CAUSE_PROTOCOL, NULL, SMTP_CLIENT_UNSENT);
+}
+
+/* May nothing follow this reply? A 354 is followed by a body that the driver does not even have yet; a 220 to STARTTLS
+ * by a handshake, behind which whatever came before would be taken for the truth (CVE-2021-38371). */
+static bool answers_too_much(const struct smtp_client *c)
+{
+    enum smtp_client_pipeline_due due = smtp_client_pipeline_due(c);
+    return (due == SMTP_CLIENT_DUE_DATA && c->reply->code / 100 == 3) ||
+           (due == SMTP_CLIENT_DUE_STARTTLS && c->reply->code / 100 == 2);
 }
 
 static enum smtp_client_event read_some(struct smtp_client *c, struct bytes *input)
@@ -482,6 +493,7 @@ static enum smtp_client_event read_some(struct smtp_client *c, struct bytes *inp
     case SMTP_CLIENT_REPLY_BAD: break;
     default: return NONE;
     }
+    c->replies++;
     if (c->expected_count == 0) {
         on_unsolicited(c, progress == SMTP_CLIENT_REPLY_LAST);
         return NONE;
@@ -490,12 +502,23 @@ static enum smtp_client_event read_some(struct smtp_client *c, struct bytes *inp
         end_by_garbage(c);
         return NONE;
     }
-    if (smtp_client_pipeline_due(c) == SMTP_CLIENT_DUE_DATA && c->reply->code / 100 == 3 && input->length != 0) {
-        on_unsolicited(c, false); /* an answer to a body that the driver does not even have yet */
+    if (input->length != 0 && answers_too_much(c)) {
+        on_unsolicited(c, false);
         return NONE;
     }
     on_line(c);
     return on_reply(c);
+}
+
+/* Says what may be said; true when the body follows. */
+static bool speak(struct smtp_client *c, const struct bytes *input, struct buffer *out,
+                  enum smtp_client_pipeline_result *ret_spoken)
+{
+    *ret_spoken = SMTP_CLIENT_PIPELINE_SAID;
+    while (*ret_spoken == SMTP_CLIENT_PIPELINE_SAID && !unsolicited(c, input)) {
+        *ret_spoken = smtp_client_pipeline_speak(c, out);
+    }
+    return *ret_spoken == SMTP_CLIENT_PIPELINE_BODY;
 }
 
 enum smtp_client_event smtp_client_next(struct smtp_client *c, struct bytes *input, struct buffer *out)
@@ -505,17 +528,21 @@ enum smtp_client_event smtp_client_next(struct smtp_client *c, struct bytes *inp
         if (c->cause != SMTP_CLIENT_CAUSE_NONE) {
             return close_down(c);
         }
+        CHECK(!c->handshaking);
         struct smtp_client_transaction *envelope = c->envelope;
         if (envelope != NULL && envelope->answered == envelope->recipients_count && envelope->accepted == 0) {
             smtp_client_pipeline_drop_envelope(c);
             return done(c, envelope, SMTP_CLIENT_TRANSIENT, SMTP_CLIENT_PHASE_RCPT);
         }
-        enum smtp_client_pipeline_result spoken = SMTP_CLIENT_PIPELINE_SILENT;
-        while (!unsolicited(c, input) && spoken != SMTP_CLIENT_PIPELINE_FULL) {
-            spoken = smtp_client_pipeline_speak(c, out);
-            if (spoken == SMTP_CLIENT_PIPELINE_SILENT) {
-                break;
-            }
+        if (all_final(c)) {
+            struct smtp_client_transaction *sent = c->sent;
+            c->sent = NULL;
+            return done(c, sent, sent->any_delivered ? SMTP_CLIENT_DELIVERED : fate_of(c->reply->code),
+                        SMTP_CLIENT_PHASE_DOT);
+        }
+        enum smtp_client_pipeline_result spoken;
+        if (speak(c, input, out, &spoken)) {
+            return start_body(c);
         }
         if (input->length == 0) {
             return spoken == SMTP_CLIENT_PIPELINE_FULL ? SMTP_CLIENT_WANT_OUTPUT : SMTP_CLIENT_WANT_INPUT;
@@ -532,7 +559,7 @@ enum smtp_client_event smtp_client_next(struct smtp_client *c, struct bytes *inp
 const char *smtp_client_phase_name(enum smtp_client_phase phase)
 {
     static const char *const names[SMTP_CLIENT_PHASE_COUNT] = {"idle", "greeting", "ehlo", "mail", "rcpt",
-                                                               "data", "body",     "dot",  "quit"};
+                                                               "data", "body",     "dot",  "quit", "tls"};
     return phase < SMTP_CLIENT_PHASE_COUNT ? names[phase] : "?";
 }
 
@@ -544,6 +571,13 @@ const char *smtp_client_fate_name(enum smtp_client_fate fate)
 
 const char *smtp_client_cause_name(enum smtp_client_cause cause)
 {
-    static const char *const names[] = {"none", "quit", "refused", "shutdown", "protocol", "lost"};
-    return cause <= SMTP_CLIENT_CAUSE_LOST ? names[cause] : "?";
+    static const char *const names[] = {"none", "quit", "refused", "shutdown", "protocol", "lost", "no-tls"};
+    return cause <= SMTP_CLIENT_CAUSE_NO_TLS ? names[cause] : "?";
+}
+
+const char *smtp_client_fit_name(enum smtp_client_fit fit)
+{
+    static const char *const names[SMTP_CLIENT_FIT_COUNT] = {
+        "yes", "too-big", "convert", "needs-utf8", "split", "address", "needs-tls", "needs-requiretls", "too-late"};
+    return fit < SMTP_CLIENT_FIT_COUNT ? names[fit] : "?";
 }

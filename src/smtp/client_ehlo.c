@@ -7,6 +7,7 @@ void smtp_client_ehlo_clear(struct smtp_client *c)
     c->mail_max = 0;
     c->recipients_max = LIMIT_TRANSACTION_RECIPIENTS;
     c->domains_max = 0;
+    c->by_s_min = 0;
 }
 
 /* The next word, up to a space or the end. False when there is none. */
@@ -62,6 +63,16 @@ static void read_size(struct smtp_client *c, struct bytes words)
     }
 }
 
+/* RFC 2852 2: the shortest time that it promises to keep. */
+static void read_deliver_by(struct smtp_client *c, struct bytes words)
+{
+    struct bytes word;
+    uint64_t minimum_s;
+    if (take_word(&words, &word) && bytes_parse_number(word, &minimum_s)) {
+        c->by_s_min = minimum_s < UINT32_MAX ? (uint32_t)minimum_s : UINT32_MAX;
+    }
+}
+
 void smtp_client_ehlo_line(struct smtp_client *c, struct bytes line)
 {
     static const struct {
@@ -78,6 +89,10 @@ void smtp_client_ehlo_line(struct smtp_client *c, struct bytes line)
         {BYTES("STARTTLS"), SMTP_CLIENT_STARTTLS, NULL},
         {BYTES("ENHANCEDSTATUSCODES"), SMTP_CLIENT_ENHANCED_STATUS_CODES, NULL},
         {BYTES("AUTH"), SMTP_CLIENT_AUTH, NULL},
+        {BYTES("BINARYMIME"), SMTP_CLIENT_BINARYMIME, NULL},
+        {BYTES("REQUIRETLS"), SMTP_CLIENT_REQUIRETLS, NULL},
+        {BYTES("MT-PRIORITY"), SMTP_CLIENT_MT_PRIORITY, NULL},
+        {BYTES("DELIVERBY"), SMTP_CLIENT_DELIVERBY, read_deliver_by},
         {BYTES("LIMITS"), 0, read_limits},
     };
     struct bytes keyword;

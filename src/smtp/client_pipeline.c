@@ -1,5 +1,7 @@
 #include "smtp/client_pipeline.h"
 
+#include "smtp/client_command.h"
+
 static_assert(LIMIT_TRANSACTION_RECIPIENTS <= UINT8_MAX, "a run of expected replies is counted in 8 bits");
 
 void smtp_client_pipeline_expect(struct smtp_client *c, enum smtp_client_pipeline_due due)
@@ -58,6 +60,9 @@ static enum smtp_client_pipeline_say next_command(const struct smtp_client *c)
     if (c->say == SMTP_CLIENT_SAY_NOTHING && c->quitting && c->ready && c->sent == NULL && c->expected_count == 0) {
         return SMTP_CLIENT_SAY_QUIT;
     }
+    if (c->say == SMTP_CLIENT_SAY_BDAT && c->envelope->answered != c->envelope->recipients_count) {
+        return SMTP_CLIENT_SAY_NOTHING;
+    }
     return c->say;
 }
 
@@ -81,44 +86,6 @@ static bool may_speak(const struct smtp_client *c)
     }
 }
 
-static bool append_mail(const struct smtp_client *c, struct buffer *out)
-{
-    const struct smtp_client_transaction *transaction = c->envelope;
-    bool fits = buffer_append(out, BYTES("MAIL FROM:<")) && buffer_append(out, transaction->reverse_path) &&
-                buffer_append(out, BYTES(">"));
-    if ((c->capabilities & SMTP_CLIENT_SIZE) != 0) {
-        fits = fits && buffer_append(out, BYTES(" SIZE=")) && buffer_append_number(out, transaction->size_bytes);
-    }
-    if (transaction->has_8bit) { /* smtp_client_fit() saw 8BITMIME */
-        fits = fits && buffer_append(out, BYTES(" BODY=8BITMIME"));
-    }
-    if (transaction->utf8) {
-        fits = fits && buffer_append(out, BYTES(" SMTPUTF8"));
-    }
-    return fits && buffer_append(out, BYTES("\r\n"));
-}
-
-static bool append_command(const struct smtp_client *c, enum smtp_client_pipeline_say say, struct buffer *out)
-{
-    switch (say) {
-    case SMTP_CLIENT_SAY_EHLO:
-        return buffer_append(out, BYTES("EHLO ")) && buffer_append(out, c->helo_name) &&
-               buffer_append(out, BYTES("\r\n"));
-    case SMTP_CLIENT_SAY_HELO:
-        return buffer_append(out, BYTES("HELO ")) && buffer_append(out, c->helo_name) &&
-               buffer_append(out, BYTES("\r\n"));
-    case SMTP_CLIENT_SAY_LONE_DOT: return buffer_append(out, BYTES(".\r\n"));
-    case SMTP_CLIENT_SAY_RSET: return buffer_append(out, BYTES("RSET\r\n"));
-    case SMTP_CLIENT_SAY_MAIL: return append_mail(c, out);
-    case SMTP_CLIENT_SAY_RCPT:
-        return buffer_append(out, BYTES("RCPT TO:<")) &&
-               buffer_append(out, c->envelope->recipients[c->say_recipient]) && buffer_append(out, BYTES(">\r\n"));
-    case SMTP_CLIENT_SAY_DATA: return buffer_append(out, BYTES("DATA\r\n"));
-    case SMTP_CLIENT_SAY_QUIT: return buffer_append(out, BYTES("QUIT\r\n"));
-    default: CHECK(false); return false;
-    }
-}
-
 /* The command was said: what comes after it. */
 static void step(struct smtp_client *c, enum smtp_client_pipeline_say said)
 {
@@ -128,7 +95,7 @@ static void step(struct smtp_client *c, enum smtp_client_pipeline_say said)
     case SMTP_CLIENT_SAY_MAIL: c->say = SMTP_CLIENT_SAY_RCPT; break;
     case SMTP_CLIENT_SAY_RCPT:
         if (++c->say_recipient == c->envelope->recipients_count) {
-            c->say = SMTP_CLIENT_SAY_DATA;
+            c->say = c->envelope->chunked ? SMTP_CLIENT_SAY_BDAT : SMTP_CLIENT_SAY_DATA;
         }
         break;
     default: c->say = SMTP_CLIENT_SAY_NOTHING; break;
@@ -142,15 +109,19 @@ enum smtp_client_pipeline_result smtp_client_pipeline_speak(struct smtp_client *
         [SMTP_CLIENT_SAY_LONE_DOT] = SMTP_CLIENT_DUE_ORPHAN_DOT, [SMTP_CLIENT_SAY_RSET] = SMTP_CLIENT_DUE_RSET,
         [SMTP_CLIENT_SAY_MAIL] = SMTP_CLIENT_DUE_MAIL,           [SMTP_CLIENT_SAY_RCPT] = SMTP_CLIENT_DUE_RCPT,
         [SMTP_CLIENT_SAY_DATA] = SMTP_CLIENT_DUE_DATA,           [SMTP_CLIENT_SAY_QUIT] = SMTP_CLIENT_DUE_QUIT,
+        [SMTP_CLIENT_SAY_STARTTLS] = SMTP_CLIENT_DUE_STARTTLS,
     };
     enum smtp_client_pipeline_say say = next_command(c);
     if (say == SMTP_CLIENT_SAY_NOTHING || !may_speak(c)) {
         return SMTP_CLIENT_PIPELINE_SILENT;
     }
     size_t before = out->length;
-    if (!append_command(c, say, out)) {
+    if (!smtp_client_command_append(c, say, out)) {
         out->length = before;
         return SMTP_CLIENT_PIPELINE_FULL;
+    }
+    if (say == SMTP_CLIENT_SAY_BDAT) {
+        return SMTP_CLIENT_PIPELINE_BODY;
     }
     smtp_client_pipeline_expect(c, due[say]);
     step(c, say);

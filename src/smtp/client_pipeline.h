@@ -18,6 +18,7 @@ enum smtp_client_pipeline_due {
     SMTP_CLIENT_DUE_ORPHAN_RCPT,
     SMTP_CLIENT_DUE_ORPHAN_DATA,
     SMTP_CLIENT_DUE_ORPHAN_DOT,
+    SMTP_CLIENT_DUE_STARTTLS,
     SMTP_CLIENT_DUE_COUNT,
 };
 
@@ -31,11 +32,14 @@ enum smtp_client_pipeline_say {
     SMTP_CLIENT_SAY_RCPT,
     SMTP_CLIENT_SAY_DATA,
     SMTP_CLIENT_SAY_QUIT,
+    SMTP_CLIENT_SAY_STARTTLS,
+    SMTP_CLIENT_SAY_BDAT, /* once every recipient is answered: the body follows */
     SMTP_CLIENT_SAY_COUNT,
 };
 
 enum smtp_client_pipeline_result {
     SMTP_CLIENT_PIPELINE_SAID,
+    SMTP_CLIENT_PIPELINE_BODY,   /* BDAT was said; noting its reply, and what comes next, is the caller's */
     SMTP_CLIENT_PIPELINE_SILENT, /* nothing to say, or not yet */
     SMTP_CLIENT_PIPELINE_FULL,   /* the next command does not fit into what is left of out */
 };

@@ -17,6 +17,7 @@ struct driver {
     unsigned done;
     unsigned bodies;
     bool closed;
+    bool binary;
     char out_bytes[LIMIT_CLIENT_COMMAND_BYTES];
     struct buffer out;
 };
@@ -45,14 +46,20 @@ static void check_reply(const struct smtp_client_reply *reply)
 
 static void begin(struct driver *d)
 {
+    static const struct smtp_client_notify notify[] = {{2, {"rfc822;b", 8}}, {4, {NULL, 0}}, {0, {NULL, 0}}};
     static const struct bytes recipients[] = {{"b@them.example", 14}, {"c@them.example", 14}, {"d@else.example", 14}};
     while (d->begun < TRANSACTIONS && smtp_client_can_begin(&d->client)) {
         struct smtp_client_transaction *t = &d->transactions[d->begun];
-        *t = (struct smtp_client_transaction){.reverse_path = BYTES("a@us.example"),
-                                              .recipients = recipients,
-                                              .recipients_count = (uint16_t)(1 + d->begun % 3),
-                                              .size_bytes = 1000 * d->begun,
-                                              .has_8bit = d->begun == 2};
+        *t = (struct smtp_client_transaction){
+            .reverse_path = BYTES("a@us.example"),
+            .recipients = recipients,
+            .recipients_count = (uint16_t)(1 + d->begun % 3),
+            .size_bytes = 1000 * d->begun,
+            .has_8bit = d->begun == 2,
+            .binary = d->binary && d->begun != 1,
+            .chunk_bytes = 1000 * d->begun,
+            .notify = notify,
+            .parameters = {.ret = 'H', .auth = BYTES("<>"), .require_tls = d->begun == 3}};
         if (smtp_client_fit(&d->client, t) != SMTP_CLIENT_FIT_YES) {
             return;
         }
@@ -78,6 +85,13 @@ static void drive(struct driver *d, struct bytes input)
             break;
         case SMTP_CLIENT_RECIPIENT: CHECK(d->client.recipient < d->client.transaction->recipients_count); break;
         case SMTP_CLIENT_CLOSED: d->closed = true; break;
+        case SMTP_CLIENT_START_TLS:
+            CHECK(input.length == 0);
+            smtp_client_secured(&d->client, true);
+            break;
+        case SMTP_CLIENT_FINAL:
+            CHECK(!smtp_client_refused(d->client.transaction, d->client.recipient) && d->bodies != 0);
+            break;
         default: break;
         }
     }
@@ -92,6 +106,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(d != NULL);
     d->out = buffer_of(d->out_bytes, sizeof(d->out_bytes));
     smtp_client_init(&d->client, BYTES("us.example"), (data[0] & 1) != 0, &d->reply);
+    smtp_client_use_tls(&d->client, (enum smtp_client_tls)((data[0] >> 3 & 3) % 3));
+    if ((data[0] & 32) != 0) {
+        smtp_client_use_lmtp(&d->client);
+    }
+    d->binary = (data[0] & 64) != 0;
     size_t at = 1;
     while (at < size && !d->closed) {
         const uint8_t *cut = memchr(data + at, 0xff, size - at);

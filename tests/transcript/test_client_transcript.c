@@ -3,15 +3,21 @@
  *
  *     option no-pipelining      the driver forbids it
  *     option whole-only         about what arrives together, so it is not cut up
+ *     option lmtp               LHLO, and a verdict for each recipient
+ *     option tls-may            or tls-require: STARTTLS
  *     transaction A from=a@x to=b@y,c@y size=10 8bit utf8
+ *         binary=LENGTH requiretls ret=F envid=X auth=X priority=N by=SECONDS;RT and, for the recipient named last,
+ *         notify=NEVER|SUCCESS,FAILURE,DELAY and orcpt=X
  *     queue A B                 from here on the driver begins these, each as soon as it may
- *     quit | lost sent | lost unsent
+ *     quit | lost sent | lost unsent | secured | secured trusted
  *     S: 250 ok                 from the peer; neighbouring lines arrive together, each gets CRLF
  *     S- 250 ok\n               the same, but raw: \r \n \t \\ \xNN, and no CRLF of its own
  *     C: EHLO us.example        what we must say
  *     C: {A}                    the body of A goes out
+ *     EV: start-tls
  *     EV: ready
  *     EV: recipient A 0 refused-fate 550 5.1.1
+ *     EV: final A 0 delivered 250 2.1.5
  *     EV: done A delivered 250 2.0.0 dot
  *     EV: unfit A too-big       the machine would not take it
  *     EV: closed quit
@@ -32,13 +38,14 @@
 
 enum { STEPS_MAX = 400, TRANSACTIONS_MAX = 8, LOG_BYTES = 64 * 1024, FILES_MAX = 200, RANDOM_CUTS = 20 };
 
-enum step_kind { STEP_INPUT, STEP_QUEUE, STEP_QUIT, STEP_LOST };
+enum step_kind { STEP_INPUT, STEP_QUEUE, STEP_QUIT, STEP_LOST, STEP_SECURED };
 
 struct step {
     enum step_kind kind;
     char *text; /* of input, or names to queue */
     size_t length;
     bool dot_sent;
+    bool trusted;
 };
 
 struct script {
@@ -46,10 +53,13 @@ struct script {
     size_t steps_count;
     struct smtp_client_transaction transactions[TRANSACTIONS_MAX];
     struct bytes recipients[TRANSACTIONS_MAX][LIMIT_TRANSACTION_RECIPIENTS];
+    struct smtp_client_notify notify[TRANSACTIONS_MAX][LIMIT_TRANSACTION_RECIPIENTS];
     char names[TRANSACTIONS_MAX];
     size_t transactions_count;
     bool no_pipelining;
     bool whole_only;
+    bool lmtp;
+    enum smtp_client_tls tls;
     char *text;
     char expected[LOG_BYTES];
     size_t expected_length;
@@ -95,7 +105,7 @@ static size_t transaction_named(const struct script *script, char name)
 
 static void read_recipients(struct script *script, size_t index, char *list)
 {
-    uint16_t n = 0;
+    uint16_t n = script->transactions[index].recipients_count;
     char *save = NULL;
     for (char *word = strtok_r(list, ",", &save); word != NULL; word = strtok_r(NULL, ",", &save)) {
         assert_true(n < LIMIT_TRANSACTION_RECIPIENTS);
@@ -103,6 +113,65 @@ static void read_recipients(struct script *script, size_t index, char *list)
     }
     script->transactions[index].recipients = script->recipients[index];
     script->transactions[index].recipients_count = n;
+}
+
+static unsigned read_notify(const char *words)
+{
+    return (strstr(words, "NEVER") != NULL ? SMTP_CLIENT_NOTIFY_NEVER : 0) |
+           (strstr(words, "SUCCESS") != NULL ? SMTP_CLIENT_NOTIFY_SUCCESS : 0) |
+           (strstr(words, "FAILURE") != NULL ? SMTP_CLIENT_NOTIFY_FAILURE : 0) |
+           (strstr(words, "DELAY") != NULL ? SMTP_CLIENT_NOTIFY_DELAY : 0);
+}
+
+static bool starts(const char *word, const char *with, const char **ret_rest)
+{
+    *ret_rest = word + strlen(with);
+    return strncmp(word, with, strlen(with)) == 0;
+}
+
+/* The words that belong to the recipient before them. */
+static bool read_recipient_word(struct script *script, size_t index, const char *word)
+{
+    struct smtp_client_transaction *transaction = &script->transactions[index];
+    struct smtp_client_notify *notify = &script->notify[index][transaction->recipients_count - 1];
+    const char *value;
+    if (starts(word, "notify=", &value)) {
+        notify->notify = (uint8_t)read_notify(value);
+    } else if (starts(word, "orcpt=", &value)) {
+        notify->original_recipient = bytes_of_string(value);
+    } else {
+        return false;
+    }
+    transaction->notify = script->notify[index];
+    return true;
+}
+
+static void read_parameter(struct smtp_client_transaction *transaction, const char *word)
+{
+    struct smtp_client_parameters *parameters = &transaction->parameters;
+    const char *value;
+    if (starts(word, "binary=", &value)) {
+        transaction->binary = true;
+        transaction->chunk_bytes = strtoull(value, NULL, 10);
+    } else if (strcmp(word, "requiretls") == 0) {
+        parameters->require_tls = true;
+    } else if (starts(word, "ret=", &value)) {
+        parameters->ret = value[0];
+    } else if (starts(word, "envid=", &value)) {
+        parameters->envelope_id = bytes_of_string(value);
+    } else if (starts(word, "auth=", &value)) {
+        parameters->auth = bytes_of_string(value);
+    } else if (starts(word, "priority=", &value)) {
+        parameters->has_priority = true;
+        parameters->priority = (int8_t)strtol(value, NULL, 10);
+    } else if (starts(word, "by=", &value)) {
+        char *rest;
+        parameters->by_s = strtoll(value, &rest, 10);
+        parameters->by_mode = rest[1];
+        parameters->by_trace = rest[2] == 'T';
+    } else {
+        fail_msg("unknown word %s", word);
+    }
 }
 
 static void read_transaction(struct script *script, char *words)
@@ -123,9 +192,9 @@ static void read_transaction(struct script *script, char *words)
         } else if (strcmp(word, "8bit") == 0) {
             transaction->has_8bit = true;
         } else if (strcmp(word, "utf8") == 0) {
-            transaction->smtputf8 = true;
-        } else {
-            fail_msg("unknown word %s", word);
+            transaction->parameters.smtputf8 = true;
+        } else if (!read_recipient_word(script, index, word)) {
+            read_parameter(transaction, word);
         }
     }
 }
@@ -176,6 +245,23 @@ static void read_input(struct script *script, char *line, bool joined)
     }
 }
 
+static void read_option(struct script *script, const char *option)
+{
+    if (strcmp(option, "no-pipelining") == 0) {
+        script->no_pipelining = true;
+    } else if (strcmp(option, "whole-only") == 0) {
+        script->whole_only = true;
+    } else if (strcmp(option, "lmtp") == 0) {
+        script->lmtp = true;
+    } else if (strcmp(option, "tls-may") == 0) {
+        script->tls = SMTP_CLIENT_TLS_MAY;
+    } else if (strcmp(option, "tls-require") == 0) {
+        script->tls = SMTP_CLIENT_TLS_REQUIRE;
+    } else {
+        fail_msg("unknown option %s", option);
+    }
+}
+
 /* Returns whether it was input, which the next line may continue. */
 static bool read_line(struct script *script, char *line, bool joined)
 {
@@ -196,10 +282,10 @@ static bool read_line(struct script *script, char *line, bool joined)
         add_step(script, STEP_QUIT);
     } else if (strcmp(line, "lost sent") == 0 || strcmp(line, "lost unsent") == 0) {
         add_step(script, STEP_LOST)->dot_sent = strcmp(line, "lost sent") == 0;
-    } else if (strcmp(line, "option no-pipelining") == 0) {
-        script->no_pipelining = true;
-    } else if (strcmp(line, "option whole-only") == 0) {
-        script->whole_only = true;
+    } else if (strcmp(line, "secured") == 0 || strcmp(line, "secured trusted") == 0) {
+        add_step(script, STEP_SECURED)->trusted = strcmp(line, "secured trusted") == 0;
+    } else if (strncmp(line, "option ", 7) == 0) {
+        read_option(script, line + 7);
     } else {
         fail_msg("what is this line: %s", line);
     }
@@ -277,6 +363,11 @@ static void log_event(struct run *run, enum smtp_client_event event)
 {
     const struct smtp_client *c = &run->client;
     switch (event) {
+    case SMTP_CLIENT_START_TLS: add(run->log, &run->log_length, "EV: start-tls\n"); break;
+    case SMTP_CLIENT_FINAL:
+        add(run->log, &run->log_length, "EV: final %c %u %s %s\n", name_of(run, c->transaction), c->recipient,
+            smtp_client_fate_name(c->fate), describe_reply(c->reply));
+        break;
     case SMTP_CLIENT_READY: add(run->log, &run->log_length, "EV: ready\n"); break;
     case SMTP_CLIENT_RECIPIENT:
         add(run->log, &run->log_length, "EV: recipient %c %u %s %s%s\n", name_of(run, c->transaction), c->recipient,
@@ -298,14 +389,13 @@ static void log_event(struct run *run, enum smtp_client_event event)
 
 static void begin_queued(struct run *run)
 {
-    static const char *const names[] = {"yes", "too-big", "convert", "needs-utf8", "split", "address"};
     while (run->queue_head != run->queue_tail && smtp_client_can_begin(&run->client)) {
         struct smtp_client_transaction *transaction = &run->script->transactions[run->queue[run->queue_head++]];
         enum smtp_client_fit fit = smtp_client_fit(&run->client, transaction);
         if (fit == SMTP_CLIENT_FIT_YES) {
             smtp_client_begin(&run->client, transaction);
         } else {
-            add(run->log, &run->log_length, "EV: unfit %c %s\n", name_of(run, transaction), names[fit]);
+            add(run->log, &run->log_length, "EV: unfit %c %s\n", name_of(run, transaction), smtp_client_fit_name(fit));
         }
     }
 }
@@ -321,6 +411,10 @@ static void drive(struct run *run, struct bytes input)
             return;
         }
         log_event(run, event);
+        if (event == SMTP_CLIENT_START_TLS) {
+            assert_int_equal(input.length, 0);
+            return;
+        }
     }
 }
 
@@ -346,6 +440,7 @@ static void take_step(struct run *run, const struct step *step, struct rng *rng,
             }
         }
         break;
+    case STEP_SECURED: smtp_client_secured(&run->client, step->trusted); break;
     case STEP_QUIT: smtp_client_quit(&run->client); break;
     case STEP_LOST: smtp_client_lost(&run->client, step->dot_sent); break;
     }
@@ -359,6 +454,10 @@ static void replay(struct script *script, struct rng *rng, bool whole, size_t ou
     run->script = script;
     run->out = buffer_of(run->out_bytes, out_capacity);
     smtp_client_init(&run->client, BYTES("us.example"), !script->no_pipelining, &run->reply);
+    smtp_client_use_tls(&run->client, script->tls);
+    if (script->lmtp) {
+        smtp_client_use_lmtp(&run->client);
+    }
     for (size_t i = 0; i < script->steps_count; i++) {
         add(run->log, &run->log_length, "-- %zu\n", i);
         take_step(run, &script->steps[i], rng, whole);
