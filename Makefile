@@ -88,7 +88,7 @@ $(DEPS)/wolfssl/lib/libwolfssl.a:
 
 # --- tests ------------------------------------------------------------------------------------------------------
 # tests/unit/**/test_x.c and tests/transcript/test_x.c are one program each; tests/sim/test_x.c as well, with the rest
-# of tests/sim standing in front of the archive so that it replaces core/ring, core/file and core/clock. tests/support is
+# of tests/sim standing in front of the archive so that it replaces core/ring, core/clock and more. tests/support is
 # linked into all. tests/fuzz/fuzz_x.c reads tests/fuzz/corpus/x: replayed by our main, or by libFuzzer with FUZZ=1.
 find = $(sort $(shell find $(1) -name $(2) 2>/dev/null))
 program = $(patsubst %.c,$(O)/%,$(1))
@@ -100,6 +100,12 @@ SUPPORT := $(patsubst %.c,$(O)/%.o,$(wildcard tests/support/*.c))
 SIM_OBJECTS := $(patsubst %.c,$(O)/%.o,$(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c)))
 TRANSCRIPT_OBJECTS := $(patsubst %.c,$(O)/%.o,$(filter-out tests/transcript/test_%,$(wildcard tests/transcript/*.c)))
 REPLAY_OBJECT := $(if $(FUZZ),,$(O)/tests/fuzz/replay_main.o)
+# What the server asks of the kernel without its ring, answered by tests/sim.
+SIM_WRAPPED := socket bind listen setsockopt getsockopt getpeername getsockname send shutdown close eventfd read write \
+	open openat closedir mkdir fsync fdatasync unlinkat renameat getrandom _exit mmap munmap nanosleep \
+	malloc calloc realloc reallocarray aligned_alloc free mallctl \
+	pthread_create pthread_join pthread_setname_np pthread_cond_wait pthread_cond_timedwait pthread_cond_signal \
+	pthread_cond_broadcast spool_open enqueue_recovered stream_shard_stop
 
 .PHONY: unit transcript sim fuzz
 unit: $(UNIT)
@@ -108,6 +114,7 @@ sim: $(SIM)
 fuzz: $(FUZZERS)
 $(TRANSCRIPT): $(TRANSCRIPT_OBJECTS)
 $(SIM): $(SIM_OBJECTS)
+$(SIM): private LDFLAGS += $(SIM_WRAPPED:%=-Wl,--wrap=%)
 $(FUZZERS): $(REPLAY_OBJECT)
 $(UNIT) $(TRANSCRIPT) $(SIM) $(FUZZERS): $(O)/%: $(O)/%.o $(SUPPORT) $(LIB) $(WOLFSSL_LIB)
 	@echo '  LINK  $@'
