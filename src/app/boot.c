@@ -325,11 +325,14 @@ int boot_serve(const struct settings *settings)
     log_set_level(settings->log.level);
     signals_block();
     notify_init();
-    boot.mapped = boot_settings_new(settings);
+    if (tls_library_init() != 0) {
+        return CLI_CONFIG;
+    }
+    boot.mapped = boot_settings_new(settings); /* with what TLS needs */
     if (boot.mapped == NULL || !deal_spools(&boot)) {
         return CLI_CONFIG;
     }
-    if (!boot_limits_start(&boot) || tls_library_init() != 0 || !start(&boot)) {
+    if (!boot_limits_start(&boot) || !start(&boot)) {
         return CLI_CONFIG;
     }
     int code = boot_run(&boot);

@@ -369,7 +369,8 @@ int stream_connect(struct stream *stream, struct shard *shard, const struct sock
         return -errno;
     }
     int on = 1;
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0 ||
+    bool tcp = remote->sa_family != AF_UNIX;
+    if ((tcp && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) ||
         (local != NULL && (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) != 0 ||
                            bind(fd, local, local_length) != 0))) {
         int error = -errno;

@@ -57,8 +57,9 @@ void stream_shard_stop(struct shard *shard);
 /* Takes over a connected socket and starts to receive. `wake` may be called from the next turn on. */
 void stream_open(struct stream *stream, struct shard *shard, int fd, void (*wake)(struct stream *stream));
 
-/* Starts to connect a socket (made here; optional local address); wake is called when connected or error is set.
- * Returns 0 or -errno when no socket could be made or bound (then nothing is in flight and there is nothing to close).
+/* Starts to connect a socket, TCP or AF_UNIX (made here; optional local address); wake is called when connected or
+ * error is set. Returns 0 or -errno when no socket could be made or bound (then nothing is in flight and there is
+ * nothing to close).
  */
 int stream_connect(struct stream *stream, struct shard *shard, const struct sockaddr *remote, socklen_t remote_length,
                    const struct sockaddr *local, socklen_t local_length, void (*wake)(struct stream *stream));
