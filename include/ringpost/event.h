@@ -16,20 +16,20 @@
  *   bytes          rec              size of the message as it came
  *   durability     rec              "sync" or "relaxed"
  *   phase          rej              "connect", "mail", "rcpt", "dot"
- *   recipient      rej del def bou exp   envelope recipient
- *   host           del def bou exp  who answered: "mx.example.com [192.0.2.7]"; "" when nobody did
- *   code           rej del def bou exp   SMTP reply code, 0 when there was no reply
- *   status         rej del def bou exp   enhanced status code "5.1.1", "" when there was none
- *   reply          rej del def bou exp   text of the reply, or our words for what happened; at most 512 octets
- *   attempts       del def bou exp  attempts so far, this one included
- *   queued_ms      del def bou exp  milliseconds since the message was accepted
+ *   recipient      rej del def bou exp rem   envelope recipient
+ *   host           del def bou exp rem  who answered: "mx.example.com [192.0.2.7]"; "" when nobody did
+ *   code           rej del def bou exp rem   SMTP reply code, 0 when there was no reply
+ *   status         rej del def bou exp rem   enhanced status code "5.1.1", "" when there was none
+ *   reply          rej del def bou exp rem   text of the reply, or our words for what happened; at most 512 octets
+ *   attempts       del def bou exp rem  attempts so far, this one included
+ *   queued_ms      del def bou exp rem  milliseconds since the message was accepted
  *   next_attempt   def              time, as `time`
  *   notice         bou exp          id of the delivery status notification that was queued, "" when none was
  *
  * One reception per accepted message, one rejection per refused sender, recipient or message; the others are one per
- * recipient. Each recipient of a reception ends in exactly one delivery, bounce or expiry (or was removed by the
- * operator), except that a crash may repeat the last lines, or lose those of the last seconds: the log follows the
- * mail, it does not decide.
+ * recipient. Each recipient of a reception ends in exactly one delivery, bounce, expiry or removal, except that a crash
+ * may repeat the last lines, or lose those of the last seconds: the log follows the mail, it does not decide. A removal
+ * of mail that does not verify has "" for what cannot be read any more.
  */
 #ifndef RINGPOST_EVENT_H
 #define RINGPOST_EVENT_H
@@ -40,5 +40,6 @@
 #define RINGPOST_EVENT_BOUNCE "bounce"       /* failed for good */
 #define RINGPOST_EVENT_EXPIRY "expiry"       /* waited longer than it may */
 #define RINGPOST_EVENT_REJECTION "rejection" /* not accepted */
+#define RINGPOST_EVENT_REMOVAL "removal"     /* taken out of the queue, or out of quarantine, by the operator */
 
 #endif

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "app/boot_match.h"
+#include "app/boot_quarantine.h"
 #include "core/clock.h"
 #include "core/metric.h"
 #include "inbound/guard.h"
@@ -319,4 +320,5 @@ void boot_control_ops(struct control_ops *ops, struct boot *boot)
         .metrics = metrics,
         .context = boot,
     };
+    boot_quarantine_ops(ops);
 }

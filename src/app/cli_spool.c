@@ -1,4 +1,5 @@
-/* `ringpost spool`: looking into a spool, of a running server too, without changing anything. */
+/* `ringpost spool`: looking into a spool's files, of a running server too, without changing anything; and, by way of
+ * the server, what becomes of mail that does not verify. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,22 +10,30 @@
 #include <unistd.h>
 
 #include "app/cli.h"
+#include "app/cli_quarantine.h"
 #include "core/file.h"
 #include "spool/envelope.h"
 #include "spool/inspect.h"
 
 #define CLI_SPOOL_NUMBERS 256 /* directories <root>/0 to <root>/255 */
+#define CLI_SPOOL_SOCKET "/run/ringpost/control.sock"
+
+enum { OPTION_CONFIG, OPTION_PATH, OPTION_OUTPUT, OPTION_SOCKET, OPTION_ID, OPTION_ALL };
 
 static const struct cli_option options[] = {
-    {'c', "config", "FILE", "whose spool.path (default " CLI_CONFIG_PATH ")"},
-    {'p', "path", "DIRECTORY", "the spool itself, instead of a configuration"},
-    {'o', "output", "DIRECTORY", "export: where to (made when missing)"},
+    [OPTION_CONFIG] = {'c', "config", "FILE", "whose spool.path (default " CLI_CONFIG_PATH ")"},
+    [OPTION_PATH] = {'p', "path", "DIRECTORY", "the spool itself, instead of a configuration"},
+    [OPTION_OUTPUT] = {'o', "output", "DIRECTORY", "export: where to (made when missing)"},
+    [OPTION_SOCKET] = {'s', "socket", "PATH",
+                       "quarantine, drop, forget: the control socket (default " CLI_SPOOL_SOCKET ")"},
+    [OPTION_ID] = {'i', "id", "ID", "drop: this message"},
+    [OPTION_ALL] = {'a', "all", NULL, "drop: all of them"},
     {.name = NULL},
 };
 
-enum action { ACTION_CHECK, ACTION_DUMP, ACTION_EXPORT, ACTIONS };
+enum action { ACTION_CHECK, ACTION_DUMP, ACTION_EXPORT, ACTION_QUARANTINE, ACTION_DROP, ACTION_FORGET, ACTIONS };
 
-static const char *const actions[ACTIONS] = {"check", "dump", "export"};
+static const char *const actions[ACTIONS] = {"check", "dump", "export", "quarantine", "drop", "forget"};
 
 struct look {
     enum action action;
@@ -254,44 +263,81 @@ static int run_in(struct look *look, const char *config)
     return code;
 }
 
+struct choice {
+    const char *values[OPTION_ALL]; /* of the options that have one */
+    bool all;
+};
+
+/* Of the actions that ask the server. */
+static int run_quarantine(enum action action, const struct choice *choice)
+{
+    const char *socket_path = choice->values[OPTION_SOCKET] != NULL ? choice->values[OPTION_SOCKET] : CLI_SPOOL_SOCKET;
+    const char *id = choice->values[OPTION_ID];
+    if (choice->values[OPTION_CONFIG] != NULL || choice->values[OPTION_PATH] != NULL) {
+        return cli_usage(&cli_spool_command, "%s asks the running server: --socket, not --config or --path",
+                         actions[action]);
+    }
+    if ((action == ACTION_DROP) != ((id != NULL) + choice->all == 1)) {
+        return cli_usage(&cli_spool_command, "--id and --all go with drop, which takes exactly one of them");
+    }
+    switch (action) {
+    case ACTION_QUARANTINE: return cli_quarantine_list(socket_path);
+    case ACTION_DROP: return cli_quarantine_drop(socket_path, id);
+    default: return cli_quarantine_forget(socket_path);
+    }
+}
+
 static int run(int argc, char **argv)
 {
-    struct look look = {.action = ACTIONS};
-    const char *config = CLI_CONFIG_PATH;
+    struct choice choice = {.all = false};
+    enum action action = ACTIONS;
     const char *argument = NULL;
     int next = 0;
     while ((next = cli_next(&cli_spool_command, argc, argv, &argument)) >= 0) {
-        const char **places[] = {&config, &look.root, &look.output};
-        *places[next] = argument;
+        if (next == OPTION_ALL) {
+            choice.all = true;
+        } else {
+            choice.values[next] = argument;
+        }
     }
     if (next != CLI_END) {
         return cli_leave(next);
     }
     for (unsigned i = 0; optind + 1 == argc && i < ACTIONS; i++) {
-        if (strcmp(argv[optind], actions[i]) == 0) {
-            look.action = i;
-        }
+        action = strcmp(argv[optind], actions[i]) == 0 ? i : action;
     }
-    if (look.action == ACTIONS) {
-        return cli_usage(&cli_spool_command, "expected one of check, dump, export");
+    if (action == ACTIONS) {
+        return cli_usage(&cli_spool_command, "expected one of check, dump, export, quarantine, drop, forget");
     }
-    if ((look.action == ACTION_EXPORT) != (look.output != NULL)) {
+    if ((action == ACTION_EXPORT) != (choice.values[OPTION_OUTPUT] != NULL)) {
         return cli_usage(&cli_spool_command, "--output goes with export, and export needs it");
     }
-    return run_in(&look, config);
+    if (action >= ACTION_QUARANTINE) {
+        return run_quarantine(action, &choice);
+    }
+    if (choice.values[OPTION_SOCKET] != NULL || choice.values[OPTION_ID] != NULL || choice.all) {
+        return cli_usage(&cli_spool_command, "%s reads files: it takes --config or --path", actions[action]);
+    }
+    struct look look = {.action = action, .root = choice.values[OPTION_PATH], .output = choice.values[OPTION_OUTPUT]};
+    return run_in(&look, choice.values[OPTION_CONFIG] != NULL ? choice.values[OPTION_CONFIG] : CLI_CONFIG_PATH);
 }
 
 const struct cli_command cli_spool_command = {
     .name = "spool",
-    .arguments = "check|dump|export [options]",
-    .summary = "Verify, list or export what is in the spool.",
+    .arguments = "check|dump|export|quarantine|drop|forget [options]",
+    .summary = "Verify, list or export what is in the spool; deal with what is damaged.",
     .options = options,
     .details =
-        "  check    verify every checksum, tell each damaged place by file and offset\n"
-        "  dump     the same, and list every segment and record\n"
-        "  export   the same, and write each queued message as ID.eml and ID.json (its envelope); one that does not\n"
-        "           verify as ID.eml.damaged, and each damaged place as SPOOL-FILE-OFFSET.raw\n"
-        "Nothing is changed and no lock is taken: of a running server's spool it shows the state of some moment.\n"
-        "\nExit codes: 0 all is well, 64 usage, 65 damage was found, 70 it cannot be read, 78 configuration.\n",
+        "On the files, of a running or a dead server, changing nothing and taking no lock:\n"
+        "  check       verify every checksum, tell each damaged place by file and offset\n"
+        "  dump        the same, and list every segment and record\n"
+        "  export      the same, and write each queued message as ID.eml and ID.json (its envelope); one that does\n"
+        "              not verify as ID.eml.damaged, and each damaged place as SPOOL-FILE-OFFSET.raw\n"
+        "By way of the running server:\n"
+        "  quarantine  list the messages that do not verify: they are kept, and not delivered\n"
+        "  drop        end such a message, after its export: its recipients are removed, with removal events\n"
+        "  forget      damaged records that belong to no queued message keep their segments for inspection: let go\n"
+        "\nExit codes: 0 all is well, 64 usage, 65 damage was found or the server refused, 69 no server answers on\n"
+        "the socket, 70 it cannot be read, 78 configuration.\n",
     .run = run,
 };

@@ -52,6 +52,26 @@ struct control_match {
     bool all;
 };
 
+/* A message that does not verify. */
+struct control_quarantined {
+    uint64_t id;
+    char file[32]; /* below the spool's path */
+    uint64_t offset;
+    uint64_t bytes;
+    unsigned recipients;
+    bool readable; /* the envelope is; if not, the next two are not known */
+    uint64_t arrival_ms;
+    char sender[256];
+};
+
+struct control_quarantine {
+    struct control_quarantined *items; /* malloc'ed */
+    size_t count;
+    bool more;
+    uint64_t damaged_records; /* that belong to no queued message, in segments that are kept for them */
+    uint64_t damaged_segments;
+};
+
 enum control_action {
     CONTROL_HOLD,    /* no attempt until released; expiry is not counted meanwhile */
     CONTROL_RELEASE, /* undoes hold */
@@ -68,6 +88,11 @@ struct control_ops {
     struct control_recipients (*message_list)(void *context, const struct control_match *match, size_t limit);
     /* Number of recipients that the action was applied to. */
     uint64_t (*queue_action)(void *context, enum control_action action, const struct control_match *match);
+    /* Messages that do not verify, at most `limit`; the end of one (id 0: of all): returns how many; and letting go of
+     * damaged records: returns how many. */
+    struct control_quarantine (*quarantine_list)(void *context, size_t limit);
+    uint64_t (*quarantine_drop)(void *context, uint64_t id);
+    uint64_t (*quarantine_forget)(void *context);
     /* Has every shard's loop answered within `timeout_ms`? Writes one line of explanation when not. */
     bool (*healthy)(void *context, unsigned timeout_ms, char *reason, size_t reason_size);
     /* Is mail taken (not starting, not stopping, disk writable)? */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "app/control_metrics.h"
+#include "app/control_quarantine.h"
 #include "app/control_queue.h"
 
 #define HEALTH_TIMEOUT_MS 2000
@@ -85,6 +86,7 @@ static const struct {
     {"/readyz", answer_ready, true, false},
     {"/queue", control_queue_summary, false, true},
     {"/queue/messages", control_queue_list, false, true},
+    {"/quarantine", control_quarantine_list, false, false},
 };
 
 static struct control_reply refuse_method(const char *allow)
@@ -110,16 +112,38 @@ static struct control_reply get(const struct control_request *request, const str
     return id != NULL ? control_queue_show(request, ops, id) : pages[page].answer(request, ops);
 }
 
+static bool may_post(const struct control_request *request, struct control_reply *ret_reply)
+{
+    if (strcmp(request->method, "POST") != 0) {
+        *ret_reply = refuse_method("POST");
+        return false;
+    }
+    if (request->arguments_count != 0) {
+        *ret_reply = control_request_error(400, "%s takes its arguments in the body", request->path);
+        return false;
+    }
+    return true;
+}
+
 static struct control_reply post(const struct control_request *request, const struct control_ops *ops,
                                  enum control_action action)
 {
-    if (strcmp(request->method, "POST") != 0) {
-        return refuse_method("POST");
+    struct control_reply reply;
+    return may_post(request, &reply) ? control_queue_act(request, ops, action) : reply;
+}
+
+/* Something under /quarantine? */
+static bool quarantine(const struct control_request *request, const struct control_ops *ops,
+                       struct control_reply *ret_reply)
+{
+    bool drop = strcmp(request->path, "/quarantine/drop") == 0;
+    if (!drop && strcmp(request->path, "/quarantine/forget") != 0) {
+        return false;
     }
-    if (request->arguments_count != 0) {
-        return control_request_error(400, "%s takes its arguments in the body", request->path);
+    if (may_post(request, ret_reply)) {
+        *ret_reply = drop ? control_quarantine_drop(request, ops) : control_quarantine_forget(request, ops);
     }
-    return control_queue_act(request, ops, action);
+    return true;
 }
 
 struct control_reply control_request_answer(const struct control_request *request, const struct control_ops *ops,
@@ -139,6 +163,10 @@ struct control_reply control_request_answer(const struct control_request *reques
     }
     if (all && strncmp(request->path, messages, sizeof messages - 1) == 0) {
         return get(request, ops, 0, request->path + sizeof messages - 1);
+    }
+    struct control_reply reply;
+    if (all && quarantine(request, ops, &reply)) {
+        return reply;
     }
     for (enum control_action action = 0; all && action < CONTROL_ACTIONS; action++) {
         if (strncmp(request->path, queue, sizeof queue - 1) == 0 &&

@@ -4,7 +4,8 @@
 #include "app/settings_table.h"
 
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
-static const char *const events[] = {"reception", "delivery", "deferral", "bounce", "expiry", "rejection", NULL};
+static const char *const events[] = {"reception", "delivery",  "deferral", "bounce",
+                                     "expiry",    "rejection", "removal",  NULL};
 
 static_assert(LOG_ERROR == 0 && LOG_DEBUG == 3, "`levels` is in the order of enum log_level");
 static_assert(sizeof events / sizeof *events == SETTINGS_EVENTS + 1, "`events` is in the order of enum settings_event");
@@ -140,7 +141,7 @@ static const struct config_key events_keys[] = {
     {"keep_files", CONFIG_COUNT, 0, AT(settings_events, keep_files), RANGE(1, 1000), DEFAULT("10")},
     {"fsync_interval", CONFIG_DURATION, 0, AT(settings_events, fsync_interval_ms), RANGE(0, HOUR), DEFAULT("\"5s\"")},
     {"types", CONFIG_CHOICES, 0, AT(settings_events, types), .choices = events,
-     DEFAULT("( \"reception\", \"delivery\", \"deferral\", \"bounce\", \"expiry\", \"rejection\" )")},
+     DEFAULT("( \"reception\", \"delivery\", \"deferral\", \"bounce\", \"expiry\", \"rejection\", \"removal\" )")},
     END,
 };
 

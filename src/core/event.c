@@ -19,6 +19,7 @@ const char *event_name(enum event_type type)
         [EVENT_RECEPTION] = RINGPOST_EVENT_RECEPTION, [EVENT_DELIVERY] = RINGPOST_EVENT_DELIVERY,
         [EVENT_DEFERRAL] = RINGPOST_EVENT_DEFERRAL,   [EVENT_BOUNCE] = RINGPOST_EVENT_BOUNCE,
         [EVENT_EXPIRY] = RINGPOST_EVENT_EXPIRY,       [EVENT_REJECTION] = RINGPOST_EVENT_REJECTION,
+        [EVENT_REMOVAL] = RINGPOST_EVENT_REMOVAL,
     };
     CHECK(type < EVENT_TYPES);
     return names[type];
@@ -215,7 +216,7 @@ static void put_attempt(struct buffer *out, const struct event *event, uint64_t 
     PUT_NUMBER(out, "queued_ms", wall_ms > event->arrival_ms ? wall_ms - event->arrival_ms : 0);
     if (event->type == EVENT_DEFERRAL) {
         PUT_TIME(out, "next_attempt", event->next_attempt_ms);
-    } else if (event->type != EVENT_DELIVERY) {
+    } else if (event->type == EVENT_BOUNCE || event->type == EVENT_EXPIRY) {
         PUT_ID(out, "notice", event->notice_id);
     }
 }

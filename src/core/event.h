@@ -17,6 +17,7 @@ enum event_type {
     EVENT_BOUNCE,
     EVENT_EXPIRY,
     EVENT_REJECTION,
+    EVENT_REMOVAL,
     EVENT_TYPES,
 };
 

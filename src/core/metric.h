@@ -63,6 +63,7 @@
     X(queued_messages, "queued_messages", "messages in the spool with a recipient left")   \
     X(spool_segments, "spool_segments", "segment files")                                   \
     X(spool_live_bytes, "spool_live_bytes", "bytes of records still needed")               \
+    X(quarantined_messages, "spool_quarantined_messages", "messages that do not verify")   \
     X(body_memory_bytes, "body_memory_bytes", "memory that holds messages being received") \
     X(intake_stopped, "intake_stopped", "1 while new mail is refused for lack of space or a failed disk")
 

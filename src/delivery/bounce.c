@@ -191,6 +191,7 @@ static bool failed_for_good(const struct journal *journal)
 static bool wants_message(const struct journal *journal)
 {
     return failed_for_good(journal) ||
+           (journal->what.status == SPOOL_FORMAT_REMOVED && event_log_wants(journal->delivery->shard, EVENT_REMOVAL)) ||
            (journal->what.verdict == LEND_UNSEEN && event_log_wants(journal->delivery->shard, EVENT_DEFERRAL));
 }
 

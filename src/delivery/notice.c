@@ -37,6 +37,7 @@ void notice_write_event(struct shard *shard, const struct spool_view *view, cons
     struct event event = {
         .type = what->status == SPOOL_FORMAT_FAILED    ? EVENT_BOUNCE
                 : what->status == SPOOL_FORMAT_EXPIRED ? EVENT_EXPIRY
+                : what->status == SPOOL_FORMAT_REMOVED ? EVENT_REMOVAL
                                                        : EVENT_DEFERRAL,
         .id = view->id,
         .sender = envelope_find(view->envelope, ENVELOPE_SENDER),

@@ -24,7 +24,7 @@ struct notice {
 void notice_describe(struct spool *spool, const struct spool_view *view, const struct lend_outcome *what, unsigned i,
                      struct notice *ret_notice);
 
-/* Writes the event: bounce, expiry or deferral. `bounce_id` is the notification's, 0 when there is none. */
+/* Writes the event: bounce, expiry, removal or deferral. `bounce_id` is the notification's, 0 when there is none. */
 void notice_write_event(struct shard *shard, const struct spool_view *view, const struct lend_outcome *what,
                         const struct notice *notice, uint64_t bounce_id);
 

@@ -1,6 +1,6 @@
 #include "queue/lend.h"
 
-#include "spool/spool.h"
+#include "spool/quarantine.h"
 
 struct lend_request {
     uint32_t slot;
@@ -93,6 +93,7 @@ void lend_report(struct queue *queue, const struct queue_entry *of, const struct
         .spool = of->spool,
         .status = (uint8_t)result->status,
         .verdict = result->unseen ? LEND_UNSEEN : LEND_ATTEMPTED,
+        .facts = result->facts,
     };
     memcpy(outcome.enhanced, result->enhanced, sizeof outcome.enhanced);
     size_t text = result->text.length < LIMIT_CLIENT_REPLY_BYTES ? result->text.length : LIMIT_CLIENT_REPLY_BYTES;

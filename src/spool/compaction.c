@@ -1,6 +1,6 @@
 /* When is a segment worth emptying by hand?
  *
- *   rescue  a write to it failed: what is live in it is rewritten at once
+ *   rescue  a write to it failed, or its damage has been seen: what is live in it is rewritten at once
  *   space   the files hold more than 1.3 times what is live, and four segments: first carry the graves out of
  *           segments that hold nothing else, then empty the one with the least in it
  *   idle    less than half of it is live and nothing much is being received
@@ -69,11 +69,11 @@ static bool compaction_carriable(const struct segment *segment)
 static uint64_t compaction_score(const struct spool *spool, const struct segment *segment, bool idle)
 {
     uint64_t weight = segment_weight(segment);
-    if (segment->suspect) {
+    if (segment->suspect || (segment->condemned && weight > 0)) {
         return compaction_movable(segment) && weight > 0 ? 0 : UINT64_MAX;
     }
     bool space = compaction_space_wanted(spool);
-    if (space && compaction_carriable(segment)) {
+    if ((space || segment->condemned) && compaction_carriable(segment)) {
         return 1;
     }
     if (!compaction_movable(segment) || weight == 0) {

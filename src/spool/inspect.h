@@ -18,8 +18,9 @@ struct inspect_message {
     uint16_t recipients;
     const uint8_t *statuses; /* one enum spool_format_status per recipient */
     struct bytes envelope;
-    struct bytes text; /* prologue and body as sent by DATA: dot-stuffed, with the final dot; empty when a part is lost */
-    bool complete;     /* all of it is there and verifies */
+    struct bytes
+        text;      /* prologue and body as sent by DATA: dot-stuffed, with the final dot; empty when a part is lost */
+    bool complete; /* all of it is there and verifies */
     const char *file;
     uint64_t offset;
 };

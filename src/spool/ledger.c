@@ -63,6 +63,12 @@ static void ledger_drop_extents(struct spool *spool, const struct index_side *si
     }
 }
 
+void ledger_quarantine(struct spool *spool, struct index_slot *at)
+{
+    spool->quarantined_messages += (at->flags & INDEX_QUARANTINED) == 0;
+    at->flags |= INDEX_QUARANTINED;
+}
+
 /* The records that finished this message must outlive its own (see segment.h). */
 static void ledger_end(struct spool *spool, uint32_t slot)
 {
@@ -79,6 +85,7 @@ static void ledger_end(struct spool *spool, uint32_t slot)
     ledger_drop_extents(spool, index_side_of(&spool->index, at));
     ledger_drop(spool, home, (uint64_t)at->length * SPOOL_FORMAT_ALIGN);
     spool->messages--;
+    spool->quarantined_messages -= (at->flags & INDEX_QUARANTINED) != 0;
     index_give(&spool->index, slot);
 }
 
@@ -102,7 +109,7 @@ bool ledger_outcome(struct spool *spool, uint32_t slot, uint16_t recipient, uint
     index_recipient_set(&spool->index, at, recipient, now);
     ledger_drop_state(spool, before.segment);
     if (status == SPOOL_FORMAT_QUARANTINED) {
-        at->flags |= INDEX_QUARANTINED;
+        ledger_quarantine(spool, at);
     }
     if (!journal_final(status)) {
         return false;

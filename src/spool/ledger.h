@@ -16,6 +16,9 @@ void ledger_message(struct spool *spool, uint32_t slot, struct segment *segment,
 bool ledger_outcome(struct spool *spool, uint32_t slot, uint16_t recipient, uint8_t status, struct segment *segment,
                     uint64_t offset);
 
+/* The message is not to be delivered, and kept. */
+void ledger_quarantine(struct spool *spool, struct index_slot *at);
+
 /* A newer copy of the message is durable at that place, with its states; `extents` replaces the side object's (same
  * number). The old copy is garbage. */
 void ledger_moved(struct spool *spool, uint32_t slot, struct segment *segment, uint64_t offset, uint64_t bytes,

@@ -17,6 +17,7 @@
 
 #include "spool/journal.h"
 #include "spool/ledger.h"
+#include "spool/quarantine.h"
 #include "spool/spool_private.h"
 
 #define MOVER_STATE_BYTES 8192 /* read at first of an OUTCOME record */

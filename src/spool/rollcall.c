@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "spool/quarantine.h"
 #include "spool/record.h"
 #include "spool/spool_private.h"
 

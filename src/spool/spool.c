@@ -42,6 +42,7 @@ void spool_statistics(const struct spool *spool, struct spool_statistics *ret_st
         .live_bytes = spool->live_bytes,
         .index_bytes = index_bytes(&spool->index),
         .quarantined = spool->quarantined,
+        .quarantined_messages = spool->quarantined_messages,
         .segments = spool->segments.count,
         .spares = spool->segments.spares,
         .pending = spool->writer.pending_count + (spool->writer.phase == WRITER_IDLE ? 0 : spool->writer.batch_count),
@@ -59,9 +60,11 @@ static void spool_show(struct spool *spool)
     metric_add(&metrics->spool_segments, spool->segments.count - spool->shown_segments);
     metric_add(&metrics->spool_live_bytes, spool->live_bytes - spool->shown_live_bytes);
     metric_add(&metrics->intake_stopped, intake - spool->shown_intake);
+    metric_add(&metrics->quarantined_messages, spool->quarantined_messages - spool->shown_quarantined);
     spool->shown_segments = spool->segments.count;
     spool->shown_live_bytes = spool->live_bytes;
     spool->shown_intake = intake;
+    spool->shown_quarantined = spool->quarantined_messages;
 }
 
 static void spool_turn(struct shard_hook *hook)
@@ -240,6 +243,7 @@ void spool_close(struct spool *spool)
         metric_subtract(&spool->shard->metrics->spool_segments, spool->shown_segments);
         metric_subtract(&spool->shard->metrics->spool_live_bytes, spool->shown_live_bytes);
         metric_subtract(&spool->shard->metrics->intake_stopped, spool->shown_intake);
+        metric_subtract(&spool->shard->metrics->quarantined_messages, spool->shown_quarantined);
     }
     spool_free(spool);
 }
@@ -576,52 +580,6 @@ enum err spool_recipient_state(struct spool *spool, uint32_t slot, uint64_t id, 
     return err;
 }
 
-/* --- quarantine ------------------------------------------------------------------------------------------------- */
-
-struct spool_quarantine {
-    struct spool_append append;
-    char room[SPOOL_OUTCOME_BYTES(1)];
-};
-
-static void spool_quarantine_done(struct spool_append *append, enum err err)
-{
-    if (err != ERR_OK) {
-        log_line(LOG_ERROR, "quarantine not journaled", "message=%016llx error=%s", (unsigned long long)append->id,
-                 err_name(err));
-    }
-    free(CONTAINER_OF(append, struct spool_quarantine, append));
-}
-
-/* The message stays live, so its segments stay; an outcome makes that known to the next start. */
-void spool_quarantine(struct spool *spool, uint32_t slot, uint64_t id, const char *why)
-{
-    struct index_slot *at = index_find(&spool->index, slot, id);
-    if (at == NULL || (at->flags & INDEX_QUARANTINED) != 0) {
-        return;
-    }
-    char name[SEGMENT_NAME_BYTES];
-    segment_name(spool_segment(spool, at->segment)->file, name);
-    log_line(LOG_ERROR, "message quarantined", "message=%016llx path=%s/%s offset=%llu why=\"%s\"",
-             (unsigned long long)id, spool->path, name, (unsigned long long)at->offset * SPOOL_FORMAT_ALIGN, why);
-    spool->quarantined++;
-    SPOOL_COUNT(spool, spool_quarantined, 1);
-    at->flags |= INDEX_QUARANTINED;
-    struct spool_quarantine *quarantine = calloc(1, sizeof *quarantine);
-    if (quarantine == NULL) {
-        return;
-    }
-    uint16_t recipient = 0;
-    while (recipient < at->recipients - 1 &&
-           journal_final((uint8_t)index_recipient_get(&spool->index, at, recipient).status)) {
-        recipient++;
-    }
-    quarantine->append.done = spool_quarantine_done;
-    struct buffer room = buffer_of(quarantine->room, sizeof quarantine->room);
-    const struct spool_outcome outcome = {
-        .recipient = recipient, .status = SPOOL_FORMAT_QUARANTINED, .reply = bytes_of_string(why)};
-    spool_append_outcomes(spool, &quarantine->append, slot, id, &outcome, 1, false, &room);
-}
-
 /* --- names ------------------------------------------------------------------------------------------------------ */
 
 unsigned spool_number(const struct spool *spool)
@@ -654,6 +612,7 @@ void spool_forget_damage(struct spool *spool)
 {
     for (uint32_t i = 0; i < spool->segments.capacity; i++) {
         if (spool->segments.at[i] != NULL) {
+            spool->segments.at[i]->condemned |= spool->segments.at[i]->quarantined != 0;
             spool->segments.at[i]->quarantined = 0;
         }
     }

@@ -184,12 +184,8 @@ void spool_return(struct spool *spool, struct spool_view *view);
 enum err spool_recipient_state(struct spool *spool, uint32_t slot, uint64_t id, uint16_t recipient, struct buffer *room,
                                struct spool_outcome *ret_outcome);
 
-/* The message does not verify: it leaves the queue at once; its bytes stay where they are until the operator removes it
- * (an outcome REMOVED for all recipients). Logged with file and offset, counted, and remembered across restarts. */
-void spool_quarantine(struct spool *spool, uint32_t slot, uint64_t id, const char *why);
-
-/* Segments in which damaged records were found are kept for inspection. The operator has seen them: they may be emptied
- * again when nothing else needs them. */
+/* Segments in which damaged records were found are kept for inspection. The operator has seen them: what is still
+ * needed in them is moved elsewhere, and they are used again. */
 void spool_forget_damage(struct spool *spool);
 
 /* --- state ------------------------------------------------------------------------------------------------------ */
@@ -205,9 +201,10 @@ struct spool_statistics {
     uint64_t messages;
     uint64_t recipients;
     uint64_t live_bytes;
-    uint64_t index_bytes; /* memory */
-    uint64_t quarantined; /* messages and damaged records, since the start */
-    uint32_t segments;    /* files */
+    uint64_t index_bytes;          /* memory */
+    uint64_t quarantined;          /* messages and damaged records, since the start */
+    uint64_t quarantined_messages; /* there are now */
+    uint32_t segments;             /* files */
     uint32_t spares;
     uint32_t pending; /* appends waiting or in flight */
 };

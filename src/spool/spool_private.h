@@ -43,13 +43,15 @@ struct spool {
     uint64_t messages;
     uint64_t recipients;
     uint64_t live_bytes;
-    uint64_t quarantined;
-    unsigned failures; /* of writes and syncs */
+    uint64_t quarantined;          /* records and messages, since the start */
+    uint64_t quarantined_messages; /* there are */
+    unsigned failures;             /* of writes and syncs */
     bool intake_full;
     /* What the gauges hold of ours. */
     uint64_t shown_segments;
     uint64_t shown_live_bytes;
     uint64_t shown_intake;
+    uint64_t shown_quarantined;
 };
 
 /* metrics is NULL in tests */

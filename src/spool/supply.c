@@ -82,7 +82,7 @@ static void supply_spare(struct spool *spool, struct segment *segment)
     segment->number = spool->supply.number;
     segment->epoch = spool->supply.epoch;
     segment->used = SPOOL_FORMAT_HEADER_BYTES;
-    segment->sealed = segment->fresh = segment->unsealable = segment->unmovable = false;
+    segment->sealed = segment->fresh = segment->unsealable = segment->unmovable = segment->condemned = false;
     segment_set_state(&spool->segments, segment, SEGMENT_SPARE);
     spool->supply.phase = SUPPLY_IDLE;
     spool->supply.failed = spool->supply.wanted = false;

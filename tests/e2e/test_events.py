@@ -9,13 +9,16 @@ from harness.server import wait_until
 BODY = "Subject: events\r\n\r\nbody\r\n"
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
 KEYS = {
-    "reception": ["event", "time", "shard", "id", "listener", "client", "sender", "recipients", "bytes", "durability"],
+    "reception": ["event", "time", "shard", "id", "listener", "client", "sender", "recipients", "bytes", "durability",
+                  "tls", "user"],
     "delivery": ["event", "time", "shard", "id", "sender", "recipient", "host", "code", "status", "reply", "attempts",
                  "queued_ms"],
 }
 KEYS["deferral"] = [*KEYS["delivery"], "next_attempt"]
+KEYS["removal"] = KEYS["delivery"]
 KEYS["bounce"] = KEYS["expiry"] = [*KEYS["delivery"], "notice"]
-REJECTION = {"event", "time", "shard", "id", "listener", "client", "sender", "phase", "recipient", "code", "status", "reply"}
+REJECTION = {"event", "time", "shard", "id", "listener", "client", "sender", "phase", "recipient", "code", "status", "reply",
+             "user"}
 
 
 def check(event):

@@ -74,13 +74,97 @@ def test_damage_is_found_and_only_that_message_waits(queued, sink):
     assert queued.metric("spool_quarantined_records_total") == 1
 
 
+def damage(path, text):
+    for name in glob.glob(path + "/*/*.seg"):
+        with open(name, "r+b") as file:
+            at = file.read().find(text)
+            if at >= 0:
+                file.seek(at)
+                file.write(b"#")
+                return name
+    raise AssertionError(f"{text} is not there")
+
+
+def test_quarantined_mail_is_listed_and_dropped(queued, sink, tmp_path):
+    queued.stop()
+    damage(queued.path, b"Subject: kept 1")
+    damage(queued.path, b"u2@b.test")
+    sink.heal()
+    queued.start()
+    queued.control("POST", "/queue/retry", body={"all": True})
+    sink.wait(1)
+    queued.wait_metric("spool_quarantined_messages", 2)
+    socket = ("--socket", queued.socket_path)
+    for _ in range(2):  # also after a start
+        code, out, _ = spool("quarantine", *socket)
+        assert code == 0 and "2 messages in quarantine; 0 damaged records" in out
+        assert out.count("2 recipients, from <s1@a.test>") == 1 and out.count("the envelope does not verify") == 1
+        assert out.count("0/0000") == 2 or out.count(".seg:") == 2
+        queued.restart()
+        queued.wait_metric("spool_quarantined_messages", 2)
+    ids = {"s1" if "s1@" in line else "s2": line.split()[0] for line in out.splitlines()[:2]}
+    assert spool("drop", "--id", "00000000000000ff", *socket)[0] == 65
+    code, out, _ = spool("drop", "--id", ids["s1"], *socket)
+    assert code == 0 and "1 messages dropped" in out
+    queued.wait_metric("spool_quarantined_messages", 1)
+    events = queued.wait_events(lambda e: e["event"] == "removal", 2)
+    assert sorted((e["id"], e["sender"], e["recipient"], e["status"]) for e in events) == [
+        (ids["s1"], "s1@a.test", f"{letter}1@b.test", "5.7.1") for letter in "uv"]
+    queued.kill()
+    queued.start()
+    queued.wait_metric("spool_quarantined_messages", 1)
+    assert spool("drop", "--all", *socket)[0] == 0
+    queued.wait_metric("queued_messages", 0)
+    queued.wait_events(lambda e: e["event"] == "removal" and e["id"] == ids["s2"] and e["recipient"] == "", 2)
+    queued.restart()
+    assert queued.metric("spool_quarantined_messages") == 0 and queued.metric("queued_messages") == 0
+    assert sorted(sink.recipients()) == ["u0@b.test", "v0@b.test"]
+
+
+def test_damaged_records_are_let_go(queued, sink):
+    """What a scan skips belongs to no message: its segment is kept until the operator has seen it."""
+    queued.kill()
+    name = damage(queued.path, b"Subject: kept 1")
+    sink.heal()
+    queued.start()
+    queued.control("POST", "/queue/retry", body={"all": True})
+    sink.wait(2)
+    queued.wait_metric("queued_messages", 0)
+    socket = ("--socket", queued.socket_path)
+    code, out, _ = spool("quarantine", *socket)
+    assert code == 0 and "0 messages in quarantine; 1 damaged records of no message, 1 segments kept for them" in out
+    queued.restart()
+    assert "1 segments kept" in spool("quarantine", *socket)[1]
+    assert b"ubject: kept 1" in open(name, "rb").read()
+    code, out, _ = spool("forget", *socket)
+    assert code == 0 and "1 damaged records let go" in out
+    assert "0 damaged records of no message, 0 segments" in spool("quarantine", *socket)[1]
+    wait_until(lambda: spool("check", "--path", queued.path)[0] == 0, 10, "the segment to be emptied")
+    queued.restart()
+    assert "0 segments kept" in spool("quarantine", *socket)[1]
+
+
+def test_deleted_mail_leaves_an_event(queued):
+    queued.control("POST", "/queue/delete", body={"all": True})
+    events = queued.wait_events(lambda e: e["event"] == "removal", 6)
+    assert sorted(e["recipient"] for e in events) == sorted(f"{letter}{n}@b.test" for letter in "uv" for n in range(3))
+    assert {(e["reply"], e["status"], e["attempts"]) for e in events} == {("removed by the operator", "5.7.1", 1)}
+
+
 @pytest.mark.parametrize("words, code, complaint", [
-    ((), 64, "expected one of check, dump, export"),
-    (("look",), 64, "expected one of check, dump, export"),
+    ((), 64, "expected one of check, dump, export, quarantine, drop, forget"),
+    (("look",), 64, "expected one of check, dump, export, quarantine, drop, forget"),
     (("export", "--path", "x"), 64, "--output goes with export"),
     (("check", "--output", "x"), 64, "--output goes with export"),
     (("check", "--path", "/nonexistent"), 70, "/nonexistent: no spool there"),
     (("check", "--config", "/nonexistent"), 78, "/nonexistent"),
+    (("check", "--all"), 64, "check reads files"),
+    (("quarantine", "--path", "x"), 64, "asks the running server"),
+    (("quarantine", "--all"), 64, "--id and --all go with drop"),
+    (("drop", "--all", "--id", "0000000000000001"), 64, "exactly one of them"),
+    (("drop",), 64, "exactly one of them"),
+    (("drop", "--id", "1", "--socket", "/nonexistent"), 64, "16 hexadecimal digits"),
+    (("quarantine", "--socket", "/nonexistent"), 69, "/nonexistent"),
 ])
 def test_usage(words, code, complaint):
     status, _, error = spool(*words)

@@ -2,6 +2,7 @@
 #include <time.h>
 
 #include "base/crc32c.h"
+#include "spool/quarantine.h"
 #include "unit/spool/rig.h"
 
 #define MESSAGES 40

@@ -1,4 +1,5 @@
 /* The spool from outside: what is appended comes back, in the same life and in the next. */
+#include "spool/quarantine.h"
 #include "unit/spool/rig.h"
 
 struct found {
