@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 
 #include "base/limits.h"
+#include "base/utf8.h"
 
 /* The grammar below is RFC 5321 4.1.2, one function per production. Each take_ function reads its production at the
  * start of [p, end) and returns where it stops, or NULL. What comes next is the caller's business: "a@b_c" stops at
@@ -12,6 +13,7 @@
 #define LET_DIG 2u
 #define LDH 4u
 #define DCONTENT 8u
+#define HIGH 16u /* RFC 6531 3.3: UTF8-non-ascii stands wherever atext, qtext or a letter may; or nowhere (0) */
 
 #define ALNUM (ATEXT | LET_DIG | LDH | DCONTENT)
 static const uint8_t classes[256] = {
@@ -47,6 +49,7 @@ static const uint8_t classes[256] = {
     ['|'] = ATEXT | DCONTENT,
     ['}'] = ATEXT | DCONTENT,
     ['~'] = ATEXT | DCONTENT,
+    [128 ... 255] = HIGH,
 };
 
 static bool is(char c, unsigned class)
@@ -67,10 +70,10 @@ static bool at(const char *p, const char *end, char c)
     return p < end && *p == c;
 }
 
-static const char *take_dot_string(const char *p, const char *end)
+static const char *take_dot_string(const char *p, const char *end, unsigned high)
 {
     for (;;) {
-        const char *after = skip(p, end, ATEXT);
+        const char *after = skip(p, end, ATEXT | high);
         if (after == p) {
             return NULL;
         }
@@ -81,27 +84,26 @@ static const char *take_dot_string(const char *p, const char *end)
     }
 }
 
-static const char *take_quoted_string(const char *p, const char *end)
+static const char *take_quoted_string(const char *p, const char *end, unsigned high)
 {
     for (p++; p < end; p++) {
         if (*p == '"') {
             return p + 1;
         }
-        if (*p == '\\') {
-            p++;
-        }
-        if (p >= end || *p < ' ' || *p > '~') {
+        bool quoted = *p == '\\';
+        p += quoted;
+        if (p >= end || !((*p >= ' ' && *p <= '~') || (!quoted && is(*p, high)))) {
             return NULL;
         }
     }
     return NULL;
 }
 
-static const char *take_domain(const char *p, const char *end)
+static const char *take_domain(const char *p, const char *end, unsigned high)
 {
     for (;;) {
-        const char *after = skip(p, end, LDH);
-        if (after == p || after - p > 63 || *p == '-' || after[-1] == '-') {
+        const char *after = skip(p, end, LDH | high);
+        if (after == p || (after - p > 63 && high == 0) || *p == '-' || after[-1] == '-') {
             return NULL;
         }
         if (!at(after, end, '.')) {
@@ -156,10 +158,20 @@ static const char *take_literal(const char *p, const char *end, enum address_kin
     return after + 1;
 }
 
-static const char *take_mailbox(const char *p, const char *end, struct address *ret_address)
+static bool has_high(struct bytes text)
+{
+    for (size_t i = 0; i < text.length; i++) {
+        if ((uint8_t)text.data[i] > 127) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *take_mailbox(const char *p, const char *end, unsigned high, struct address *ret_address)
 {
     const char *start = p;
-    const char *local_end = at(p, end, '"') ? take_quoted_string(p, end) : take_dot_string(p, end);
+    const char *local_end = at(p, end, '"') ? take_quoted_string(p, end, high) : take_dot_string(p, end, high);
     if (local_end == NULL) {
         return NULL;
     }
@@ -172,7 +184,7 @@ static const char *take_mailbox(const char *p, const char *end, struct address *
         p = local_end;
     } else {
         p = local_end + 1;
-        p = at(p, end, '[') ? take_literal(p, end, &kind) : take_domain(p, end);
+        p = at(p, end, '[') ? take_literal(p, end, &kind) : take_domain(p, end, high);
         if (p == NULL) {
             return NULL;
         }
@@ -181,17 +193,18 @@ static const char *take_mailbox(const char *p, const char *end, struct address *
     ret_address->mailbox = bytes_of(start, (size_t)(p - start));
     ret_address->local_length = (uint16_t)(local_length > UINT16_MAX ? UINT16_MAX : local_length);
     ret_address->kind = (uint8_t)kind;
+    ret_address->utf8 = has_high(ret_address->mailbox);
     return p;
 }
 
 /* A-d-l ":" -- what a source route looked like. Read over and forgotten (RFC 5321 3.3, appendix C). */
-static const char *take_source_route(const char *p, const char *end)
+static const char *take_source_route(const char *p, const char *end, unsigned high)
 {
     for (;;) {
         if (!at(p, end, '@')) {
             return NULL;
         }
-        p = take_domain(p + 1, end);
+        p = take_domain(p + 1, end, high);
         if (p == NULL) {
             return NULL;
         }
@@ -205,8 +218,26 @@ static const char *take_source_route(const char *p, const char *end)
     }
 }
 
-static enum address_error check_lengths(const struct address *address)
+/* The dots of other scripts, which IDNA's mappings turn into a full stop: with one of them a name would have other
+ * labels for who routes the mail than for who allowed it. */
+static bool has_foreign_dot(struct bytes domain)
 {
+    while (domain.length != 0) {
+        uint32_t code;
+        size_t length = utf8_take(domain, &code);
+        if (code == 0x3002 || code == 0xff0e || code == 0xff61) {
+            return true;
+        }
+        bytes_advance(&domain, length);
+    }
+    return false;
+}
+
+static enum address_error check(const struct address *address)
+{
+    if (address->utf8 && (!utf8_printable(address->mailbox) || has_foreign_dot(address_domain(address)))) {
+        return ADDRESS_SYNTAX;
+    }
     if (address->local_length > LIMIT_LOCAL_PART_BYTES || address_domain(address).length > LIMIT_DOMAIN_BYTES ||
         address->mailbox.length + 2 > LIMIT_PATH_BYTES) {
         return ADDRESS_TOO_LONG;
@@ -215,7 +246,7 @@ static enum address_error check_lengths(const struct address *address)
 }
 
 /* Why text is not an address. Control octets come first: with them it is wrong under every extension. */
-static enum address_error diagnose(struct bytes text)
+static enum address_error diagnose(struct bytes text, bool utf8)
 {
     bool high = false;
     for (size_t i = 0; i < text.length; i++) {
@@ -225,41 +256,46 @@ static enum address_error diagnose(struct bytes text)
         }
         high |= octet > 0x7f;
     }
-    return high ? ADDRESS_EIGHT_BIT : ADDRESS_SYNTAX;
+    return high && !utf8 ? ADDRESS_EIGHT_BIT : ADDRESS_SYNTAX;
 }
 
-enum address_error address_parse(struct bytes mailbox, struct address *ret_address)
+enum address_error address_parse_mailbox(struct bytes mailbox, bool utf8, struct address *ret_address)
 {
     const char *end = mailbox.data + mailbox.length;
     struct address address;
-    if (mailbox.length == 0 || take_mailbox(mailbox.data, end, &address) != end) {
-        return diagnose(mailbox);
+    if (mailbox.length == 0 || take_mailbox(mailbox.data, end, utf8 ? HIGH : 0, &address) != end) {
+        return diagnose(mailbox, utf8);
     }
-    enum address_error error = check_lengths(&address);
+    enum address_error error = check(&address);
     if (error == ADDRESS_OK) {
         *ret_address = address;
     }
     return error;
 }
 
-enum address_error address_parse_path(struct bytes *text, struct address *ret_address)
+enum address_error address_parse(struct bytes mailbox, struct address *ret_address)
+{
+    return address_parse_mailbox(mailbox, false, ret_address);
+}
+
+enum address_error address_parse_path(struct bytes *text, bool utf8, struct address *ret_address)
 {
     const char *p = text->data;
     const char *end = p + text->length;
     struct address address = {.mailbox = bytes_of(p, 0), .kind = ADDRESS_NULL};
     if (!at(p, end, '<')) {
-        return diagnose(*text);
+        return diagnose(*text, utf8);
     }
     p++;
     if (!at(p, end, '>')) {
         if (at(p, end, '@')) {
-            p = take_source_route(p, end);
+            p = take_source_route(p, end, utf8 ? HIGH : 0);
         }
-        p = p == NULL ? NULL : take_mailbox(p, end, &address);
+        p = p == NULL ? NULL : take_mailbox(p, end, utf8 ? HIGH : 0, &address);
         if (p == NULL || !at(p, end, '>')) {
-            return diagnose(*text);
+            return diagnose(*text, utf8);
         }
-        enum address_error error = check_lengths(&address);
+        enum address_error error = check(&address);
         if (error != ADDRESS_OK) {
             return error;
         }
@@ -272,7 +308,7 @@ enum address_error address_parse_path(struct bytes *text, struct address *ret_ad
 bool address_is_domain(struct bytes text)
 {
     return text.length != 0 && text.length <= LIMIT_DOMAIN_BYTES &&
-           take_domain(text.data, text.data + text.length) == text.data + text.length;
+           take_domain(text.data, text.data + text.length, 0) == text.data + text.length;
 }
 
 bool address_is_literal(struct bytes text, enum address_kind *ret_kind)

@@ -1,5 +1,6 @@
-/* Mail addresses as RFC 5321 4.1.2 and 4.1.3 write them. Parsing copies nothing: results point into the caller's text.
- * Nothing is ever expanded or evaluated; a local part is opaque and keeps its case. */
+/* Mail addresses as RFC 5321 4.1.2 and 4.1.3 write them, and with RFC 6531 3.3 on request. Parsing copies nothing:
+ * results point into the caller's text. Nothing is ever expanded or evaluated; a local part is opaque and keeps its
+ * case. */
 #ifndef MAIL_ADDRESS_H
 #define MAIL_ADDRESS_H
 
@@ -9,7 +10,7 @@ enum address_error {
     ADDRESS_OK = 0,
     ADDRESS_SYNTAX,    /* not RFC 5321; control octets included */
     ADDRESS_TOO_LONG,  /* local part > 64, domain > 255 or path > 256 octets */
-    ADDRESS_EIGHT_BIT, /* octets above 127: needs SMTPUTF8 */
+    ADDRESS_EIGHT_BIT, /* octets above 127 where UTF-8 was not asked for: needs SMTPUTF8 */
 };
 
 enum address_kind {
@@ -26,6 +27,7 @@ struct address {
     struct bytes mailbox;  /* "local@domain", as given; empty for ADDRESS_NULL */
     uint16_t local_length; /* octets of the local part, with its quotes */
     uint8_t kind;          /* enum address_kind */
+    bool utf8;             /* has characters beyond ASCII: well-formed UTF-8, none of them a control */
 };
 
 /* The local part as given, quotes included. */
@@ -44,12 +46,16 @@ static inline struct bytes address_domain(const struct address *address)
     return bytes_slice(address->mailbox, start, address->mailbox.length - start);
 }
 
-/* Parses a whole mailbox: local@domain, local@[literal] or Postmaster. */
+/* Parses a whole mailbox: local@domain, local@[literal] or Postmaster. With `utf8` as RFC 6531 writes it: characters
+ * beyond ASCII in the local part, and in the domain's labels (U-labels; whether IDNA knows them is not looked at). */
+enum address_error address_parse_mailbox(struct bytes mailbox, bool utf8, struct address *ret_address);
+
+/* The same in ASCII. */
 enum address_error address_parse(struct bytes mailbox, struct address *ret_address);
 
 /* Parses a path ("<...>", source route parsed and ignored, or "<>") at the start of *text and advances *text behind its
  * '>'. *text is unchanged on failure. */
-enum address_error address_parse_path(struct bytes *text, struct address *ret_address);
+enum address_error address_parse_path(struct bytes *text, bool utf8, struct address *ret_address);
 
 /* Domain of RFC 5321 (letters, digits, hyphens; labels <= 63, total <= 255). No trailing dot, no underscore. */
 bool address_is_domain(struct bytes text);

@@ -213,6 +213,11 @@ size_t dot_scan(struct dot *dot, struct bytes input)
     return i;
 }
 
+bool dot_at_line_start(const struct dot *dot)
+{
+    return dot->place == PLACE_LINE_START;
+}
+
 uint64_t dot_message_bytes(const struct dot *dot)
 {
     CHECK(dot->ended);

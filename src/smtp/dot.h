@@ -32,6 +32,9 @@ void dot_init(struct dot *dot, uint32_t line_bytes_max);
  * final dot's CRLF. Must not be called after that. */
 size_t dot_scan(struct dot *dot, struct bytes input);
 
+/* Whether what was read so far is empty or ends in CRLF. */
+bool dot_at_line_start(const struct dot *dot);
+
 /* The message's size in the sense of RFC 1870: without stuffed dots and the final dot. Only when ended. */
 uint64_t dot_message_bytes(const struct dot *dot);
 

@@ -54,6 +54,22 @@ static const struct reply catalogue[REPLY_COUNT] = {
     [REPLY_SPOOL_ERROR] = ENTRY(451, 4, 3, 0, "Could not store the message, try again later"),
     [REPLY_BUSY] = ENTRY(451, 4, 7, 1, "Over quota or rate, try again later"),
     [REPLY_TLS_REQUIRED] = ENTRY(530, 5, 7, 0, "STARTTLS first"),
+
+    [REPLY_GO_AHEAD] = ENTRY(220, 2, 0, 0, "Go ahead"),
+    [REPLY_TLS_UNAVAILABLE] = ENTRY(454, 4, 7, 0, "TLS not available now"),
+    [REPLY_TLS_PIPELINED] = ENTRY(503, 5, 5, 1, "Nothing may follow STARTTLS before its answer"),
+    [REPLY_AUTHENTICATED] = ENTRY(235, 2, 7, 0, "Authenticated"),
+    [REPLY_AUTH_REQUIRED] = ENTRY(530, 5, 7, 0, "Authentication required"),
+    [REPLY_AUTH_FAILED] = ENTRY(535, 5, 7, 8, "Authentication failed"),
+    [REPLY_AUTH_UNAVAILABLE] = ENTRY(454, 4, 7, 0, "Temporary authentication failure"),
+    [REPLY_AUTH_MECHANISM] = ENTRY(504, 5, 5, 4, "Unknown authentication mechanism"),
+    [REPLY_AUTH_ABORTED] = ENTRY(501, 5, 7, 0, "Authentication aborted"),
+    [REPLY_AUTH_TOO_LONG] = ENTRY(500, 5, 5, 6, "Authentication exchange line too long"),
+    [REPLY_BAD_BASE64] = ENTRY(501, 5, 5, 2, "Not base64"),
+    [REPLY_BAD_CHUNK] = ENTRY(501, 5, 5, 4, "BDAT takes a number of octets and LAST; closing"),
+    [REPLY_NOT_AUTHORISED] = ENTRY(550, 5, 7, 0, "Not authorised"),
+    [REPLY_DELIVER_BY] = ENTRY(555, 5, 5, 4, "Delivery time below our minimum"),
+    [REPLY_TOO_MANY_MAILS] = ENTRY(421, 4, 7, 0, "Too many messages in one session, come again"),
 };
 
 const struct reply *reply_of(enum reply_id id)

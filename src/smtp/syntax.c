@@ -1,23 +1,24 @@
 #include "smtp/syntax.h"
 
 #include "base/limits.h"
+#include "base/utf8.h"
 
 static const struct {
     struct bytes name;
     enum syntax_verb verb;
 } verbs[] = {
-    {BYTES("MAIL"), SYNTAX_MAIL},       {BYTES("RCPT"), SYNTAX_RCPT},    {BYTES("DATA"), SYNTAX_DATA},
-    {BYTES("EHLO"), SYNTAX_EHLO},       {BYTES("HELO"), SYNTAX_HELO},    {BYTES("RSET"), SYNTAX_RSET},
-    {BYTES("NOOP"), SYNTAX_NOOP},       {BYTES("QUIT"), SYNTAX_QUIT},    {BYTES("VRFY"), SYNTAX_VRFY},
-    {BYTES("HELP"), SYNTAX_HELP},       {BYTES("EXPN"), SYNTAX_ABSENT},  {BYTES("STARTTLS"), SYNTAX_ABSENT},
-    {BYTES("AUTH"), SYNTAX_ABSENT},     {BYTES("BDAT"), SYNTAX_ABSENT},  {BYTES("ETRN"), SYNTAX_ABSENT},
-    {BYTES("TURN"), SYNTAX_ABSENT},     {BYTES("ATRN"), SYNTAX_ABSENT},  {BYTES("SEND"), SYNTAX_ABSENT},
-    {BYTES("SOML"), SYNTAX_ABSENT},     {BYTES("SAML"), SYNTAX_ABSENT},  {BYTES("XCLIENT"), SYNTAX_ABSENT},
-    {BYTES("XFORWARD"), SYNTAX_ABSENT}, {BYTES("LHLO"), SYNTAX_ABSENT},
+    {BYTES("MAIL"), SYNTAX_MAIL},         {BYTES("RCPT"), SYNTAX_RCPT},    {BYTES("DATA"), SYNTAX_DATA},
+    {BYTES("EHLO"), SYNTAX_EHLO},         {BYTES("HELO"), SYNTAX_HELO},    {BYTES("RSET"), SYNTAX_RSET},
+    {BYTES("NOOP"), SYNTAX_NOOP},         {BYTES("QUIT"), SYNTAX_QUIT},    {BYTES("VRFY"), SYNTAX_VRFY},
+    {BYTES("HELP"), SYNTAX_HELP},         {BYTES("EXPN"), SYNTAX_ABSENT},  {BYTES("STARTTLS"), SYNTAX_STARTTLS},
+    {BYTES("AUTH"), SYNTAX_AUTH},         {BYTES("BDAT"), SYNTAX_BDAT},    {BYTES("ETRN"), SYNTAX_ABSENT},
+    {BYTES("TURN"), SYNTAX_ABSENT},       {BYTES("ATRN"), SYNTAX_ABSENT},  {BYTES("SEND"), SYNTAX_ABSENT},
+    {BYTES("SOML"), SYNTAX_ABSENT},       {BYTES("SAML"), SYNTAX_ABSENT},  {BYTES("XCLIENT"), SYNTAX_XCLIENT},
+    {BYTES("XFORWARD"), SYNTAX_XFORWARD}, {BYTES("LHLO"), SYNTAX_LHLO},
 
-    {BYTES("GET"), SYNTAX_HTTP},        {BYTES("POST"), SYNTAX_HTTP},    {BYTES("PUT"), SYNTAX_HTTP},
-    {BYTES("HEAD"), SYNTAX_HTTP},       {BYTES("CONNECT"), SYNTAX_HTTP}, {BYTES("OPTIONS"), SYNTAX_HTTP},
-    {BYTES("DELETE"), SYNTAX_HTTP},     {BYTES("PATCH"), SYNTAX_HTTP},   {BYTES("TRACE"), SYNTAX_HTTP},
+    {BYTES("GET"), SYNTAX_HTTP},          {BYTES("POST"), SYNTAX_HTTP},    {BYTES("PUT"), SYNTAX_HTTP},
+    {BYTES("HEAD"), SYNTAX_HTTP},         {BYTES("CONNECT"), SYNTAX_HTTP}, {BYTES("OPTIONS"), SYNTAX_HTTP},
+    {BYTES("DELETE"), SYNTAX_HTTP},       {BYTES("PATCH"), SYNTAX_HTTP},   {BYTES("TRACE"), SYNTAX_HTTP},
     {BYTES("PRI"), SYNTAX_HTTP},
 };
 
@@ -81,52 +82,61 @@ static enum reply_id reply_to_params(enum params_error error)
         [PARAMS_OK] = REPLY_OK,
         [PARAMS_SYNTAX] = REPLY_BAD_ARGUMENT,
         [PARAMS_UNKNOWN] = REPLY_UNKNOWN_PARAMETER,
+        [PARAMS_TOO_EARLY] = REPLY_DELIVER_BY,
     };
     return replies[error];
 }
 
-enum reply_id syntax_mail(struct bytes argument, struct address *ret_path, struct params_mail *ret_params)
+enum reply_id syntax_mail(struct bytes argument, const struct params_rules *rules, struct address *ret_path,
+                          struct params_mail *ret_params)
 {
     struct address path;
+    struct params_mail params;
     if (!take_keyword(&argument, BYTES("FROM:"))) {
         return REPLY_BAD_ARGUMENT;
     }
-    enum address_error error = address_parse_path(&argument, &path);
+    enum address_error error = address_parse_path(&argument, rules->utf8, &path);
     if (error == ADDRESS_EIGHT_BIT) {
         return REPLY_NO_UTF8;
     }
     if (error != ADDRESS_OK || path.kind == ADDRESS_POSTMASTER) {
         return REPLY_BAD_SENDER;
     }
-    enum reply_id reply = reply_to_params(params_parse_mail(argument, ret_params));
+    enum reply_id reply = reply_to_params(params_parse_mail(argument, rules, &params));
+    if (reply == REPLY_OK && path.utf8 && (params.given & PARAMS_GIVEN_SMTPUTF8) == 0) {
+        return REPLY_NO_UTF8;
+    }
     if (reply == REPLY_OK) {
         *ret_path = path;
+        *ret_params = params;
     }
     return reply;
 }
 
-enum reply_id syntax_rcpt(struct bytes argument, struct address *ret_path)
+enum reply_id syntax_rcpt(struct bytes argument, const struct params_rules *rules, struct address *ret_path,
+                          struct params_rcpt *ret_params)
 {
     struct address path;
     if (!take_keyword(&argument, BYTES("TO:"))) {
         return REPLY_BAD_ARGUMENT;
     }
-    enum address_error error = address_parse_path(&argument, &path);
+    enum address_error error = address_parse_path(&argument, rules->utf8, &path);
     if (error == ADDRESS_EIGHT_BIT) {
         return REPLY_NO_UTF8;
     }
     if (error != ADDRESS_OK || path.kind == ADDRESS_NULL) {
         return REPLY_BAD_RECIPIENT;
     }
-    enum reply_id reply = reply_to_params(params_parse_rcpt(argument));
+    enum reply_id reply = reply_to_params(params_parse_rcpt(argument, rules, ret_params));
     if (reply == REPLY_OK) {
         *ret_path = path;
     }
     return reply;
 }
 
-enum reply_id syntax_vrfy(struct bytes argument)
+enum reply_id syntax_vrfy(struct bytes argument, bool utf8)
 {
+    struct bytes keyword = BYTES(" SMTPUTF8");
     bool high = false;
     for (size_t i = 0; i < argument.length; i++) {
         uint8_t octet = (uint8_t)argument.data[i];
@@ -138,5 +148,27 @@ enum reply_id syntax_vrfy(struct bytes argument)
     if (argument.length == 0) {
         return REPLY_BAD_ARGUMENT;
     }
-    return high ? REPLY_NO_UTF8 : REPLY_OK;
+    bool asked = utf8 && argument.length > keyword.length &&
+                 bytes_equal_nocase(bytes_slice(argument, argument.length - keyword.length, keyword.length), keyword);
+    return high && !(asked && utf8_printable(argument)) ? REPLY_NO_UTF8 : REPLY_OK;
+}
+
+bool syntax_bdat(struct bytes argument, uint64_t *ret_bytes, bool *ret_last)
+{
+    struct bytes last = BYTES(" LAST");
+    bool is_last = argument.length > last.length &&
+                   bytes_equal_nocase(bytes_slice(argument, argument.length - last.length, last.length), last);
+    uint64_t bytes;
+    if (is_last) {
+        argument.length -= last.length;
+    }
+    while (argument.length != 0 && argument.data[argument.length - 1] == ' ') {
+        argument.length--;
+    }
+    if (!bytes_parse_number(argument, &bytes) || bytes > INT64_MAX) {
+        return false;
+    }
+    *ret_bytes = bytes;
+    *ret_last = is_last;
+    return true;
 }

@@ -44,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         EXPECT(address.mailbox.length == size);
     }
     struct bytes rest = text;
-    if (address_parse_path(&rest, &address) == ADDRESS_OK) {
+    if (address_parse_path(&rest, false, &address) == ADDRESS_OK) {
         check(&address);
         EXPECT(rest.length < size && rest.data[-1] == '>');
     } else {

@@ -146,7 +146,7 @@ static void test_path(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct bytes rest = text(cases[i].path);
         struct address address;
-        assert_int_equal(address_parse_path(&rest, &address), ADDRESS_OK);
+        assert_int_equal(address_parse_path(&rest, false, &address), ADDRESS_OK);
         assert_bytes(address.mailbox, cases[i].mailbox);
         assert_bytes(rest, cases[i].rest);
     }
@@ -172,7 +172,7 @@ static void test_path(void **state)
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct bytes rest = text(bad[i]);
         struct address address;
-        assert_int_equal(address_parse_path(&rest, &address), ADDRESS_SYNTAX);
+        assert_int_equal(address_parse_path(&rest, false, &address), ADDRESS_SYNTAX);
         assert_bytes(rest, bad[i]);
     }
 }

@@ -7,6 +7,9 @@
 
 #include <cmocka.h>
 
+static const struct params_rules rules = {.offered = PARAMS_GIVEN_SIZE | PARAMS_GIVEN_BODY};
+static struct params_rcpt rcpt;
+
 static void test_good(void **state)
 {
     (void)state;
@@ -27,12 +30,12 @@ static void test_good(void **state)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct params_mail params;
-        assert_int_equal(params_parse_mail(bytes_of_string(cases[i].text), &params), PARAMS_OK);
+        assert_int_equal(params_parse_mail(bytes_of_string(cases[i].text), &rules, &params), PARAMS_OK);
         assert_true(params.size == cases[i].size);
         assert_int_equal(params.body, cases[i].body);
         assert_int_equal(params.given, cases[i].given);
     }
-    assert_int_equal(params_parse_rcpt(BYTES("")), PARAMS_OK);
+    assert_int_equal(params_parse_rcpt(BYTES(""), &rules, &rcpt), PARAMS_OK);
 }
 
 static void test_bad(void **state)
@@ -70,14 +73,14 @@ static void test_bad(void **state)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct params_mail params = {.size = 77};
-        if (params_parse_mail(bytes_of_string(cases[i].text), &params) != cases[i].error || params.size != 77) {
+        if (params_parse_mail(bytes_of_string(cases[i].text), &rules, &params) != cases[i].error || params.size != 77) {
             fail_msg("\"%s\"", cases[i].text);
         }
     }
-    assert_int_equal(params_parse_rcpt(BYTES(" SIZE=1")), PARAMS_UNKNOWN);
-    assert_int_equal(params_parse_rcpt(BYTES(" NOTIFY=NEVER X")), PARAMS_UNKNOWN);
-    assert_int_equal(params_parse_rcpt(BYTES("x")), PARAMS_SYNTAX);
-    assert_int_equal(params_parse_rcpt(BYTES(" X =")), PARAMS_SYNTAX);
+    assert_int_equal(params_parse_rcpt(BYTES(" SIZE=1"), &rules, &rcpt), PARAMS_UNKNOWN);
+    assert_int_equal(params_parse_rcpt(BYTES(" NOTIFY=NEVER X"), &rules, &rcpt), PARAMS_UNKNOWN);
+    assert_int_equal(params_parse_rcpt(BYTES("x"), &rules, &rcpt), PARAMS_SYNTAX);
+    assert_int_equal(params_parse_rcpt(BYTES(" X ="), &rules, &rcpt), PARAMS_SYNTAX);
 }
 
 int main(void)

@@ -24,8 +24,9 @@ static void test_split(void **state)
         {"NOOP\tx", "", SYNTAX_UNKNOWN},
         {"NOO", "", SYNTAX_UNKNOWN},
         {"NOOPS x", "x", SYNTAX_UNKNOWN},
-        {"starttls", "", SYNTAX_ABSENT},
-        {"BDAT 5 LAST", "5 LAST", SYNTAX_ABSENT},
+        {"starttls", "", SYNTAX_STARTTLS},
+        {"expn x", "x", SYNTAX_ABSENT},
+        {"BDAT 5 LAST", "5 LAST", SYNTAX_BDAT},
         {"GET / HTTP/1.1", "/ HTTP/1.1", SYNTAX_HTTP},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -37,6 +38,9 @@ static void test_split(void **state)
     }
 }
 
+static const struct params_rules rules = {.offered = PARAMS_GIVEN_SIZE | PARAMS_GIVEN_BODY};
+static struct params_rcpt rcpt_params;
+
 /* Everything that is not whole is refused: each prefix of a good argument. */
 static void test_prefixes(void **state)
 {
@@ -47,15 +51,15 @@ static void test_prefixes(void **state)
     struct params_mail params;
     size_t good = 0;
     for (size_t length = 0; length < sizeof(mail); length++) {
-        good += syntax_mail(bytes_of(mail, length), &path, &params) == REPLY_OK;
+        good += syntax_mail(bytes_of(mail, length), &rules, &path, &params) == REPLY_OK;
     }
     assert_int_equal(good, 3); /* without parameters, with SIZE=1, whole */
     assert_int_equal(path.kind, ADDRESS_IPV6);
     assert_true(params.size == 1 && params.body == PARAMS_BODY_8BITMIME);
     for (size_t length = 0; length < sizeof(rcpt) - 1; length++) {
-        assert_int_not_equal(syntax_rcpt(bytes_of(rcpt, length), &path), REPLY_OK);
+        assert_int_not_equal(syntax_rcpt(bytes_of(rcpt, length), &rules, &path, &rcpt_params), REPLY_OK);
     }
-    assert_int_equal(syntax_rcpt(bytes_of(rcpt, sizeof(rcpt) - 1), &path), REPLY_OK);
+    assert_int_equal(syntax_rcpt(bytes_of(rcpt, sizeof(rcpt) - 1), &rules, &path, &rcpt_params), REPLY_OK);
     assert_true(bytes_equal(path.mailbox, BYTES("Postmaster@example.net")));
 }
 
@@ -64,14 +68,54 @@ static void test_paths_by_direction(void **state)
     (void)state;
     struct address path;
     struct params_mail params;
-    assert_int_equal(syntax_mail(BYTES("FROM:<>"), &path, &params), REPLY_OK);
+    assert_int_equal(syntax_mail(BYTES("FROM:<>"), &rules, &path, &params), REPLY_OK);
     assert_int_equal(path.kind, ADDRESS_NULL);
-    assert_int_equal(syntax_rcpt(BYTES("TO:<>"), &path), REPLY_BAD_RECIPIENT);
-    assert_int_equal(syntax_rcpt(BYTES("TO:<postMASTER>"), &path), REPLY_OK);
+    assert_int_equal(syntax_rcpt(BYTES("TO:<>"), &rules, &path, &rcpt_params), REPLY_BAD_RECIPIENT);
+    assert_int_equal(syntax_rcpt(BYTES("TO:<postMASTER>"), &rules, &path, &rcpt_params), REPLY_OK);
     assert_int_equal(path.kind, ADDRESS_POSTMASTER);
-    assert_int_equal(syntax_mail(BYTES("FROM:<postmaster>"), &path, &params), REPLY_BAD_SENDER);
-    assert_int_equal(syntax_mail(BYTES("FROM:<\xc3\xa9@b>"), &path, &params), REPLY_NO_UTF8);
-    assert_int_equal(syntax_rcpt(BYTES("TO:<b@\xc3\xa9>"), &path), REPLY_NO_UTF8);
+    assert_int_equal(syntax_mail(BYTES("FROM:<postmaster>"), &rules, &path, &params), REPLY_BAD_SENDER);
+    assert_int_equal(syntax_mail(BYTES("FROM:<\xc3\xa9@b>"), &rules, &path, &params), REPLY_NO_UTF8);
+    assert_int_equal(syntax_rcpt(BYTES("TO:<b@\xc3\xa9>"), &rules, &path, &rcpt_params), REPLY_NO_UTF8);
+}
+
+static void test_bdat(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool good, last;
+        uint64_t bytes;
+    } cases[] = {
+        {"0", true, false, 0},
+        {"1000", true, false, 1000},
+        {"0 LAST", true, true, 0},
+        {"86 last", true, true, 86},
+        {"007   LAST", true, true, 7},
+        {"9223372036854775807", true, false, INT64_MAX},
+        {"9223372036854775808", false, false, 0},
+        {"18446744073709551616", false, false, 0},
+        {"99999999999999999999999999999999 LAST", false, false, 0},
+        {"", false, false, 0},
+        {"LAST", false, false, 0},
+        {" LAST", false, false, 0},
+        {"-1", false, false, 0},
+        {"+1", false, false, 0},
+        {"0x10", false, false, 0},
+        {"1.0", false, false, 0},
+        {"1 1", false, false, 0},
+        {"1LAST", false, false, 0},
+        {"1 LAST LAST", false, false, 0},
+        {"1 LASTx", false, false, 0},
+        {"1\tLAST", false, false, 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t bytes = 77;
+        bool last = false;
+        bool good = syntax_bdat(bytes_of_string(cases[i].text), &bytes, &last);
+        if (good != cases[i].good || last != cases[i].last || bytes != (good ? cases[i].bytes : 77)) {
+            fail_msg("\"%s\"", cases[i].text);
+        }
+    }
 }
 
 static void test_helo_and_vrfy(void **state)
@@ -82,10 +126,14 @@ static void test_helo_and_vrfy(void **state)
     assert_int_equal(syntax_helo(BYTES("")), REPLY_BAD_ARGUMENT);
     assert_int_equal(syntax_helo(BYTES("a b")), REPLY_BAD_ARGUMENT);
     assert_int_equal(syntax_helo(BYTES("a\rb")), REPLY_BAD_ARGUMENT);
-    assert_int_equal(syntax_vrfy(BYTES("a b")), REPLY_OK);
-    assert_int_equal(syntax_vrfy(BYTES("")), REPLY_BAD_ARGUMENT);
-    assert_int_equal(syntax_vrfy(BYTES("\x7f")), REPLY_BAD_ARGUMENT);
-    assert_int_equal(syntax_vrfy(BYTES("\xc3\xa9")), REPLY_NO_UTF8);
+    assert_int_equal(syntax_vrfy(BYTES("a b"), false), REPLY_OK);
+    assert_int_equal(syntax_vrfy(BYTES(""), false), REPLY_BAD_ARGUMENT);
+    assert_int_equal(syntax_vrfy(BYTES("\x7f"), false), REPLY_BAD_ARGUMENT);
+    assert_int_equal(syntax_vrfy(BYTES("\xc3\xa9"), false), REPLY_NO_UTF8);
+    assert_int_equal(syntax_vrfy(BYTES("\xc3\xa9"), true), REPLY_NO_UTF8);
+    assert_int_equal(syntax_vrfy(BYTES("\xc3\xa9 SMTPUTF8"), true), REPLY_OK);
+    assert_int_equal(syntax_vrfy(BYTES("\xc3\xa9 SMTPUTF8"), false), REPLY_NO_UTF8);
+    assert_int_equal(syntax_vrfy(BYTES("\xc3 SMTPUTF8"), true), REPLY_NO_UTF8);
 }
 
 int main(void)
@@ -95,6 +143,7 @@ int main(void)
         cmocka_unit_test(test_prefixes),
         cmocka_unit_test(test_paths_by_direction),
         cmocka_unit_test(test_helo_and_vrfy),
+        cmocka_unit_test(test_bdat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
