@@ -54,6 +54,7 @@ struct credentials_account {
     bool disabled;
     uint32_t senders_first; /* into the table's list */
     uint32_t senders_count;
+    uint32_t certificates_count;
     unsigned line; /* of the file */
 };
 

@@ -24,7 +24,8 @@
 #define EXCHANGE_BINDING_BYTES_MAX 64 /* channel binding data */
 #define EXCHANGE_TOKEN_BYTES_MAX 8192 /* OAuth access token */
 #define EXCHANGE_OUTPUT_BYTES 640     /* largest challenge */
-#define EXCHANGE_MESSAGE_BYTES 4096   /* SCRAM's AuthMessage */
+#define EXCHANGE_HEADER_BYTES 1024
+#define EXCHANGE_MESSAGE_BYTES 4096 /* SCRAM's AuthMessage */
 #define EXCHANGE_KEY_BYTES SASL_DIGEST_BYTES
 #define EXCHANGE_CERTIFICATE_NAMES_MAX 16
 
@@ -76,27 +77,28 @@ struct exchange_scene {
 struct exchange {
     const struct exchange_scene *scene;
     enum mechanism mechanism;
-    uint8_t state;
+    unsigned state; /* enum exchange_state, exchange_private.h */
     enum exchange_failure failure;
-    const struct credentials_account *account; /* EXCHANGE_DONE: who it is */
-    /* Of EXCHANGE_TOKEN, within the response just given: */
-    struct bytes token;
+    const struct credentials_account *account;   /* EXCHANGE_DONE: who it is */
+    const struct credentials_account *candidate; /* who it will be if the proof is right; NULL: nobody */
+    struct bytes token;                          /* EXCHANGE_TOKEN: within the response that was just given */
+    bool entered;                                /* hooks.enter has said yes */
+    bool worked_right;
     uint16_t name_length;
     uint16_t authorization_length;
-    uint16_t secret_length; /* password */
+    uint16_t password_length;
     uint16_t output_length;
+    uint16_t header_length;
     uint16_t message_length;
-    uint16_t client_first_length;
-    uint16_t nonce_offset; /* combined nonce within message */
+    uint16_t nonce_offset; /* of both nonces together, in the message */
     uint16_t nonce_length;
-    bool worked_right;
-    bool has_recent_key;
-    struct credentials_verifier verifier; /* the account's or a decoy */
-    uint8_t recent_key[EXCHANGE_KEY_BYTES];
+    struct credentials_verifier verifier;   /* the account's, or a decoy */
+    uint8_t recent_key[EXCHANGE_KEY_BYTES]; /* account, verifier and password */
     char name[CREDENTIALS_NAME_BYTES_MAX];
     char authorization[CREDENTIALS_NAME_BYTES_MAX];
     char password[CREDENTIALS_PASSWORD_BYTES_MAX];
     char output[EXCHANGE_OUTPUT_BYTES];
+    char header[EXCHANGE_HEADER_BYTES]; /* SCRAM: gs2-header and channel binding data */
     char message[EXCHANGE_MESSAGE_BYTES];
 };
 

@@ -8,7 +8,9 @@
 #include "base/bytes.h"
 #include "sasl/sasl_crypto.h"
 
-#define LOCKOUT_ENTRIES_DEFAULT 65536 /* of accounts, and as many of addresses; 24 bytes each */
+#define LOCKOUT_ENTRIES_DEFAULT 65536 /* of accounts, of addresses and of known pairs each; 32 bytes */
+#define LOCKOUT_ENTRIES_MAX (1u << 24)
+#define LOCKOUT_FAILURES_MAX 1000 /* the largest of the limits of failures */
 #define LOCKOUT_ACCOUNT_FAILURES_DEFAULT 10
 #define LOCKOUT_ADDRESS_FAILURES_DEFAULT 30
 #define LOCKOUT_TIME_MS_DEFAULT (60 * 1000u)       /* of the first lock; doubles each time */
@@ -17,6 +19,7 @@
 #define LOCKOUT_DELAY_MS_DEFAULT 500               /* before the first refusal is said; doubles each time */
 #define LOCKOUT_DELAY_MS_MAX_DEFAULT 8000
 #define LOCKOUT_PENDING_MAX 64 /* attempts under way at once, of one account or address that has failed before */
+#define LOCKOUT_KNOWN_MS (7ull * 24 * 3600 * 1000) /* an address where the account was right is known so long */
 
 struct lockout_settings {
     unsigned entries; /* rounded up to a power of two */
@@ -49,6 +52,7 @@ struct lockout_attempt {
     uint64_t address;
     uint64_t pair;
     bool entered;
+    bool known; /* the pair was right before */
 };
 
 /* May somebody at the address (16 bytes, IPv4 mapped) try the name? With LOCKOUT_OPEN the attempt counts as under way
