@@ -409,6 +409,13 @@ void ring_renameat(struct ring *ring, struct op *op, int directory, const char *
     ring_owned_by(sqe, op);
 }
 
+void ring_mkdirat(struct ring *ring, struct op *op, int directory, const char *path, unsigned mode)
+{
+    struct io_uring_sqe *sqe = ring_entry_of(ring, op);
+    io_uring_prep_mkdirat(sqe, directory, path, (mode_t)mode);
+    ring_owned_by(sqe, op);
+}
+
 void ring_madvise(struct ring *ring, struct op *op, void *address, size_t length, int advice)
 {
     struct io_uring_sqe *sqe = ring_entry_of(ring, op);

@@ -93,6 +93,7 @@ void ring_fallocate(struct ring *ring, struct op *op, int fd, uint64_t offset, u
 void ring_openat(struct ring *ring, struct op *op, int directory, const char *path, int flags, unsigned mode);
 void ring_unlinkat(struct ring *ring, struct op *op, int directory, const char *path);
 void ring_renameat(struct ring *ring, struct op *op, int directory, const char *from, const char *to);
+void ring_mkdirat(struct ring *ring, struct op *op, int directory, const char *path, unsigned mode);
 void ring_madvise(struct ring *ring, struct op *op, void *address, size_t length, int advice);
 
 /* Wakes the shard that owns the ring `target_descriptor`. Fire and forget. */
