@@ -160,6 +160,27 @@ static bool map_own(struct boot_settings *boot, const struct settings *settings)
     return true;
 }
 
+static bool map_locals(struct boot_settings *boot, const struct settings *settings)
+{
+    boot->locals = calloc(settings->domains_count + 1, sizeof *boot->locals);
+    if (boot->locals == NULL) {
+        return false;
+    }
+    for (unsigned i = 0; i < settings->domains_count; i++) {
+        const struct settings_domain *from = &settings->domains[i];
+        if (from->maildir[0] != '\0') {
+            boot->locals[boot->delivery.local_count++] = (struct delivery_local){
+                .domain = bytes_of_string(from->name),
+                .maildir = from->maildir,
+                .subaddress = from->subaddress[0],
+            };
+        }
+    }
+    boot->delivery.locals = boot->locals;
+    boot->delivery.local_jobs_max = share(settings->delivery.maildir_writes_max, boot->delivery_shards);
+    return true;
+}
+
 static bool map_delivery(struct boot_settings *boot, const struct settings *settings)
 {
     const struct settings_delivery *from = &settings->delivery;
@@ -182,7 +203,7 @@ static bool map_delivery(struct boot_settings *boot, const struct settings *sett
         struct delivery_source *place = source->address.ss_family == AF_INET6 ? &to->source_ipv6 : &to->source_ipv4;
         *place = (struct delivery_source){.address = source->address, .length = source->length};
     }
-    if (!map_own(boot, settings)) {
+    if (!map_own(boot, settings) || !map_locals(boot, settings)) {
         return false;
     }
     to->bounces = settings->bounce.enabled;
@@ -225,6 +246,7 @@ void boot_settings_free(struct boot_settings *boot)
 {
     free(boot->listeners);
     free(boot->routes);
+    free(boot->locals);
     free(boot->own_names);
     free(boot->own_addresses);
     free(boot);

@@ -21,6 +21,7 @@ struct boot_settings {
     struct queue_settings queue;
     struct delivery_settings delivery;
     struct delivery_route *routes;
+    struct delivery_local *locals;
     struct bytes *
         own_names; /* the hostnames, and the addresses that mail comes in at or leaves from: mail for them would loop */
     struct mx_address *own_addresses;

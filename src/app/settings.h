@@ -95,7 +95,8 @@ struct settings_delivery {
     unsigned connections_per_destination_max;
     unsigned messages_per_connection_max;
     unsigned recipients_per_transaction_max;
-    uint64_t idle_timeout_ms; /* a warm connection without mail is kept this long */
+    unsigned maildir_writes_max; /* in all */
+    uint64_t idle_timeout_ms;    /* a warm connection without mail is kept this long */
     bool prefer_ipv6;
     bool loopback_is_remote;                  /* a host of a domain at 127.0.0.1 is not us */
     struct config_endpoint *source_addresses; /* bound to before connecting: at most one of each family */

@@ -2,6 +2,7 @@
 #include "app/settings.h"
 #include "app/settings_domains.h"
 #include "app/settings_table.h"
+#include "delivery/delivery.h"
 
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
 static const char *const events[] = {"reception", "delivery",  "deferral", "bounce",
@@ -91,6 +92,8 @@ static const struct config_key delivery_keys[] = {
      RANGE(1, MILLION), DEFAULT("1000")},
     {"recipients_per_transaction_max", CONFIG_COUNT, 0, AT(settings_delivery, recipients_per_transaction_max),
      RANGE(1, LIMIT_TRANSACTION_RECIPIENTS), DEFAULT("100")},
+    {"maildir_writes_max", CONFIG_COUNT, 0, AT(settings_delivery, maildir_writes_max),
+     RANGE(1, DELIVERY_LOCAL_JOBS_MAX), DEFAULT("128")},
     {"idle_timeout", CONFIG_DURATION, 0, AT(settings_delivery, idle_timeout_ms), RANGE(0, HOUR), DEFAULT("\"10s\"")},
     {"prefer_ipv6", CONFIG_BOOL, 0, AT(settings_delivery, prefer_ipv6), DEFAULT("false")},
     {"loopback_is_remote", CONFIG_BOOL, 0, AT(settings_delivery, loopback_is_remote), DEFAULT("false")},

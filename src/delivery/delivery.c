@@ -6,8 +6,10 @@
 #include "delivery/bounce.h"
 #include "delivery/client_session.h"
 #include "delivery/lane.h"
+#include "delivery/maildir.h"
 #include "delivery/route.h"
 #include "delivery/site.h"
+#include "queue/lend.h"
 #include "queue/schedule.h"
 
 #define DELIVERY_ATTEMPTS_MAX (1u << 20)
@@ -17,15 +19,55 @@ static unsigned shard_of(void *context, struct bytes domain)
     return route_shard(context, domain);
 }
 
+/* A local destination never becomes a lane. */
+static void destination_ready(void *context, struct destination *destination)
+{
+    struct delivery *delivery = context;
+    bool local = destination->delivery != NULL ? destination->local : maildir_serves(delivery->maildirs, destination);
+    if (local) {
+        maildir_ready(delivery->maildirs, destination);
+    } else {
+        lane_ready(context, destination);
+    }
+}
+
+static void destination_hurry(void *context, struct destination *destination)
+{
+    if (!destination->local) {
+        lane_hurry(context, destination);
+    }
+}
+
+static void destination_idle(void *context, struct destination *destination)
+{
+    struct delivery *delivery = context;
+    if (destination->local) {
+        maildir_idle(delivery->maildirs, destination);
+    } else {
+        lane_idle(context, destination);
+    }
+}
+
+static void message_lent(void *context, const void *payload, size_t length)
+{
+    struct delivery *delivery = context;
+    const struct lend_answer *answer = payload;
+    if ((answer->job & DELIVERY_JOB_LOCAL) != 0) {
+        maildir_lent(delivery->maildirs, payload, length);
+    } else {
+        attempt_lent(context, payload, length);
+    }
+}
+
 void delivery_queue_ops(struct queue_ops *ops, struct delivery *delivery)
 {
     *ops = (struct queue_ops){
         .shard_of = shard_of,
-        .ready = lane_ready,
-        .hurry = lane_hurry,
-        .idle = lane_idle,
+        .ready = destination_ready,
+        .hurry = destination_hurry,
+        .idle = destination_idle,
         .outcome = bounce_outcome,
-        .lent = attempt_lent,
+        .lent = message_lent,
         .context = delivery,
     };
 }
@@ -46,6 +88,7 @@ static void run_dirty(struct delivery *delivery)
     while ((node = list_pop_front(&sites)) != NULL) {
         site_run(LIST_OWNER(node, struct site, dirty));
     }
+    maildir_run(delivery->maildirs);
 }
 
 void delivery_wake(struct delivery *delivery)
@@ -109,7 +152,9 @@ struct delivery *delivery_new(struct shard *shard, const struct delivery_setting
     wheel_timer_init(&delivery->journal_timer, bounce_retry);
     wheel_timer_init(&delivery->again, again_fired);
     wheel_timer_init(&delivery->stop_timer, stop_deadline);
-    if (!slots_init(&delivery->attempts, sizeof(struct attempt), DELIVERY_ATTEMPTS_MAX, true)) {
+    delivery->maildirs = maildir_new(delivery);
+    if (delivery->maildirs == NULL ||
+        !slots_init(&delivery->attempts, sizeof(struct attempt), DELIVERY_ATTEMPTS_MAX, true)) {
         free(delivery);
         return NULL;
     }
@@ -127,7 +172,8 @@ void delivery_start(struct delivery *delivery, struct queue *queue, struct resol
 
 void delivery_progress(struct delivery *delivery)
 {
-    if (delivery->stopping && delivery->connections == 0 && delivery->journals == 0 && delivery->stopped != NULL) {
+    if (delivery->stopping && delivery->connections == 0 && delivery->journals == 0 &&
+        maildir_running(delivery->maildirs) == 0 && delivery->stopped != NULL) {
         void (*stopped)(void *context) = delivery->stopped;
         delivery->stopped = NULL;
         wheel_disarm(&delivery->shard->wheel, &delivery->stop_timer);
@@ -163,6 +209,7 @@ void delivery_delete(struct delivery *delivery)
         shard_remove_hook(&delivery->hook);
     }
     bounce_clear(delivery);
+    maildir_delete(delivery->maildirs);
     map_free(&delivery->routes);
     map_free(&delivery->sites);
     slots_free(&delivery->attempts);
@@ -173,10 +220,14 @@ void delivery_reload(struct delivery *delivery, const struct delivery_settings *
 {
     delivery->settings = settings;
     route_index(delivery);
+    maildir_index(delivery->maildirs);
     struct map_cursor cursor = {0};
     struct destination *destination;
     while ((destination = map_next(&delivery->queue->destinations, &cursor)) != NULL) {
-        if (destination->delivery != NULL) {
+        if (destination->delivery != NULL && maildir_serves(delivery->maildirs, destination) != destination->local) {
+            destination_idle(delivery, destination);
+            destination_ready(delivery, destination);
+        } else if (destination->delivery != NULL && !destination->local) {
             lane_reroute(destination->delivery);
         }
     }

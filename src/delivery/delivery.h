@@ -28,6 +28,11 @@
 #define DELIVERY_SITES_MAX (1u << 22)
 #define DELIVERY_SITE_KEY_BYTES (MX_SITE_BYTES + 8)
 
+#define DELIVERY_LOCALS_MAX 100000
+#define DELIVERY_LOCAL_JOBS_MAX 1024
+#define DELIVERY_JOB_LOCAL (1u << 31) /* a borrowed message is maildir.c's, not attempt.c's */
+
+struct maildirs;
 struct site;
 
 struct delivery_route {
@@ -38,6 +43,13 @@ struct delivery_route {
     unsigned connections_max; /* per site; these three are never 0 */
     unsigned messages_per_connection_max;
     unsigned recipients_max; /* per transaction */
+};
+
+/* A domain whose mail is put into Maildirs. */
+struct delivery_local {
+    struct bytes domain;
+    const char *maildir; /* "/var/mail/%d/%u" (delivery/maildir_path.h) */
+    char subaddress;     /* '\0': none */
 };
 
 struct delivery_source {
@@ -56,6 +68,9 @@ struct delivery_settings {
     struct bytes hostname;               /* in EHLO and in bounces */
     const struct delivery_route *routes; /* one of them is "*" */
     unsigned route_count;
+    const struct delivery_local *locals; /* at most DELIVERY_LOCALS_MAX */
+    unsigned local_count;
+    unsigned local_jobs_max;  /* messages being written into Maildirs; at most DELIVERY_LOCAL_JOBS_MAX */
     unsigned connections_max; /* of this shard */
     struct delivery_timeouts timeouts;
     struct delivery_source source_ipv4;
@@ -85,6 +100,7 @@ struct delivery {
     struct timer stop_timer;
     struct slots attempts; /* struct attempt *, with generations: borrowed messages come back late */
     unsigned connections;
+    struct maildirs *maildirs;
     struct list bounce_waiting;  /* outcomes that wait for a journal to be free */
     struct list failed_journals; /* to be tried again, in order */
     struct timer journal_timer;

@@ -180,26 +180,42 @@ void outcome_failed(struct attempt *attempt, const struct outcome_cause *cause)
     }
 }
 
-void outcome_recipient(struct attempt *attempt, unsigned recipient, const struct outcome_cause *cause)
+static void take_one(struct attempt *attempt, unsigned recipient, struct group *ret_group)
 {
     CHECK(recipient < attempt->count && attempt->entries[recipient] != SLOTS_NONE);
-    struct group group;
-    group.count = 0;
-    group_add(&group, attempt->delivery->queue, attempt->entries[recipient], recipient);
+    ret_group->count = 0;
+    group_add(ret_group, attempt->delivery->queue, attempt->entries[recipient], recipient);
     attempt->entries[recipient] = SLOTS_NONE;
     attempt->open--;
+}
+
+void outcome_recipient(struct attempt *attempt, unsigned recipient, const struct outcome_cause *cause)
+{
+    struct group group;
+    take_one(attempt, recipient, &group);
     apply(attempt->delivery, attempt, &group, cause);
+}
+
+/* Ends a group for good. */
+static void deliver(struct attempt *attempt, const struct group *group, const struct lend_result *result)
+{
+    struct queue *queue = attempt->delivery->queue;
+    struct metric_set *metrics = queue->shard->metrics;
+    lend_report(queue, schedule_entry(queue, group->entries[0]), result, group->recipients, group->count);
+    write_events(attempt, group, result);
+    uint64_t now_ms = queue->shard->wall_ms;
+    uint64_t waited_ms = now_ms > attempt->view.arrival_ms ? now_ms - attempt->view.arrival_ms : 0;
+    for (unsigned i = 0; i < group->count; i++) {
+        histogram_record(&metrics->queue_time, waited_ms * 1000);
+        schedule_finish(queue, group->entries[i]);
+    }
+    metric_add(&metrics->recipients_delivered, group->count);
 }
 
 void outcome_delivered(struct attempt *attempt, const struct smtp_client_reply *reply, struct bytes host)
 {
-    struct queue *queue = attempt->delivery->queue;
-    struct metric_set *metrics = queue->shard->metrics;
     struct group group;
     take_open(attempt, &group);
-    if (group.count == 0) {
-        return;
-    }
     struct lend_result result = {
         .status = SPOOL_FORMAT_DELIVERED,
         .reply_code = reply->code,
@@ -207,15 +223,21 @@ void outcome_delivered(struct attempt *attempt, const struct smtp_client_reply *
         .text = smtp_client_reply_text(reply),
         .host = host,
     };
-    lend_report(queue, schedule_entry(queue, group.entries[0]), &result, group.recipients, group.count);
-    write_events(attempt, &group, &result);
-    uint64_t now_ms = queue->shard->wall_ms;
-    uint64_t waited_ms = now_ms > attempt->view.arrival_ms ? now_ms - attempt->view.arrival_ms : 0;
-    for (unsigned i = 0; i < group.count; i++) {
-        histogram_record(&metrics->queue_time, waited_ms * 1000);
-        schedule_finish(queue, group.entries[i]);
+    if (group.count != 0) {
+        deliver(attempt, &group, &result);
     }
-    metric_add(&metrics->recipients_delivered, group.count);
+}
+
+void outcome_arrived(struct attempt *attempt, unsigned recipient, const char *text)
+{
+    struct group group;
+    take_one(attempt, recipient, &group);
+    struct lend_result result = {
+        .status = SPOOL_FORMAT_DELIVERED,
+        .enhanced = {2, 1, 5},
+        .text = bytes_of_string(text),
+    };
+    deliver(attempt, &group, &result);
 }
 
 void outcome_return(struct attempt *attempt)

@@ -146,7 +146,11 @@ static void read_mailbox(struct loading *loading)
     unsigned line = loading->text.line;
     struct bytes address = take_address(loading, false);
     struct recipients_user *user = address.length != 0 ? user_of(loading, address) : NULL;
-    if (user != NULL && user->mailbox_line != 0) {
+    if (user != NULL && local_part_base(user->key, loading->own->subaddress).length != user->key.length) {
+        recipients_table_error(loading->errors, loading->path, line,
+                               "%.*s has the subaddress character in it, expected a name without '%c'",
+                               (int)user->key.length, user->key.data, loading->own->subaddress);
+    } else if (user != NULL && user->mailbox_line != 0) {
         recipients_table_error(loading->errors, loading->path, line, "%.*s is in line %u already, expected it once",
                                (int)user->key.length, user->key.data, user->mailbox_line);
     } else if (user != NULL) {

@@ -11,7 +11,7 @@
  *
  * The files, one entry a line, '#' begins a comment, a line that begins with a blank continues the one before it:
  *
- *   mailboxes   anna                       a local part
+ *   mailboxes   anna                       a local part, without a subaddress
  *   aliases     info: anna, ben@other.net  targets: local parts of this domain, or whole addresses
  *               anna: anna, anna@home.net  a target that is the alias itself means its mailbox: a copy is kept
  *               *: anna                    whoever has neither mailbox nor alias
@@ -38,7 +38,7 @@ struct recipients_domain {
     struct bytes name;     /* in lower case */
     const char *mailboxes; /* the file; "": every local part is a mailbox (whoever delivers the domain decides) */
     const char *aliases;   /* the file; "": none */
-    char subaddress;       /* '+': anna+lists is anna, when there is no anna+lists; '\0': off */
+    char subaddress;       /* '+': anna+lists is anna, unless it is an alias; '\0': off */
 };
 
 struct recipients;

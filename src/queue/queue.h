@@ -82,6 +82,7 @@ struct destination {
     char *last_error; /* up to QUEUE_ERROR_BYTES, or NULL */
     void *delivery;   /* delivery's state for it, or NULL */
     bool adopted;     /* its recipients came from another shard: they stay here */
+    bool local;       /* for delivery: what kind of state that is */
     uint16_t length;
     char domain[];
 };
