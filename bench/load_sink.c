@@ -1,12 +1,15 @@
 /* load_sink: takes mail as fast as the kernel brings it, and counts. It stands where smtp-sink would: that one spends
  * more CPU on throwing a message away than the server under test spends on relaying it, and then measures itself.
  *
- *     load_sink [--listen ADDRESS:PORT] [--log FILE] [--delay MS]
+ *     load_sink [--listen ADDRESS:PORT] [--log FILE] [--delay MS] [--delay-all MS] [--defer N] [--refuse N] [--close N]
  *
  * With --log each message that was answered with 250 is a line `recipient bytes hash` per recipient, written before the
  * reply; hash is FNV-1a over the wire form from the header "X-Load:" on (all of it without that header), so that what
- * relays prepend does not count. --delay answers the final dot so much later. The command XSTAT answers
- * `250 connections messages recipients bytes`. Ends on SIGTERM or SIGINT.
+ * relays prepend does not count. --delay answers the final dot so much later, --delay-all every reply, in order and as
+ * if the network were that long: what comes meanwhile is read. Of a thousand recipients --defer N get 450 and --refuse
+ * N get 550; --close N says 421 after N messages of a connection. The command XSTAT answers `250 connections messages
+ * recipients bytes deferred refused p50 p99 max`, the last three of the time from the making of the message
+ * (load_source's X-Sent) to its final dot, in microseconds. Ends on SIGTERM or SIGINT.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,6 +31,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "latency.h"
+
 #define INPUT_BYTES 65536
 #define REPLY_BYTES 16384
 #define RECIPIENTS_BYTES 65536
@@ -41,6 +46,10 @@ struct session {
     bool hashing;    /* the marker header was seen */
     uint64_t due_ms; /* when the reply to the final dot may go; 0: nothing waits */
     struct session *next_due;
+    unsigned late;    /* replies that wait for --delay-all */
+    bool ending;      /* closed when they are sent */
+    unsigned taken;   /* messages */
+    uint64_t made_us; /* X-Sent of the message */
     uint64_t bytes;
     uint64_t hash;
     size_t input_length;
@@ -52,9 +61,24 @@ struct session {
     char recipient[RECIPIENTS_BYTES];
 };
 
+/* A reply on its way over the long network. */
+struct late {
+    struct late *next;
+    struct session *session;
+    uint64_t due_us;
+    size_t length;
+    char text[];
+};
+
 static struct {
-    uint64_t connections, messages, recipients, bytes;
+    uint64_t connections, messages, recipients, bytes, deferred, refused;
     uint64_t delay_ms;
+    uint64_t delay_all_us;
+    uint64_t defer, refuse; /* of a thousand */
+    unsigned close_after;
+    uint64_t dice;
+    struct late *late_first, *late_last;
+    struct latency latency;
     FILE *log;
     int epoll;
     struct session *due_first, *due_last;
@@ -89,9 +113,31 @@ static void say(struct session *session, const char *text)
     }
 }
 
+static bool send_late(struct session *session)
+{
+    if (session->reply_length == 0) {
+        return true;
+    }
+    struct late *late = malloc(sizeof *late + session->reply_length);
+    if (late == NULL) {
+        die("malloc");
+    }
+    *late = (struct late){
+        .session = session, .due_us = latency_now_us() + sink.delay_all_us, .length = session->reply_length};
+    memcpy(late->text, session->reply, late->length);
+    *(sink.late_first == NULL ? &sink.late_first : &sink.late_last->next) = late;
+    sink.late_last = late;
+    session->late++;
+    session->reply_length = 0;
+    return true;
+}
+
 static bool flush_replies(struct session *session)
 {
     size_t sent = 0;
+    if (sink.delay_all_us != 0) {
+        return send_late(session);
+    }
     while (sent < session->reply_length) {
         ssize_t n = send(session->fd, session->reply + sent, session->reply_length - sent, MSG_NOSIGNAL);
         if (n < 0) {
@@ -110,6 +156,7 @@ static void forget_message(struct session *session)
     session->bytes = 0;
     session->hash = FNV_OFFSET;
     session->hashing = false;
+    session->made_us = 0;
 }
 
 static void count_message(struct session *session)
@@ -117,6 +164,10 @@ static void count_message(struct session *session)
     sink.messages++;
     sink.recipients += session->recipients;
     sink.bytes += session->bytes;
+    session->taken++;
+    if (session->made_us != 0) {
+        latency_add(&sink.latency, latency_now_us() - session->made_us);
+    }
     const char *name = session->recipient;
     for (unsigned i = 0; sink.log != NULL && i < session->recipients; i++, name += strlen(name) + 1) {
         fprintf(sink.log, "%s %" PRIu64 " %016" PRIx64 "\n", name, session->bytes, session->hash);
@@ -152,8 +203,26 @@ static void end_message(struct session *session)
     sink.due_last = session;
 }
 
+/* The same choice for the same sequence of recipients, whatever their order in time. */
+static uint64_t roll(void)
+{
+    sink.dice = sink.dice * 6364136223846793005u + 1442695040888963407u;
+    return (sink.dice >> 33) % 1000;
+}
+
 static void add_recipient(struct session *session, const char *line, size_t length)
 {
+    uint64_t dice = sink.defer + sink.refuse != 0 ? roll() : 1000;
+    if (dice < sink.defer) {
+        sink.deferred++;
+        say(session, "450 4.2.1 later\r\n");
+        return;
+    }
+    if (dice < sink.defer + sink.refuse) {
+        sink.refused++;
+        say(session, "550 5.1.1 nobody\r\n");
+        return;
+    }
     const char *open = memchr(line, '<', length);
     const char *close = memchr(line, '>', length);
     size_t bytes = open != NULL && close > open ? (size_t)(close - open) : 0;
@@ -171,10 +240,14 @@ static void add_recipient(struct session *session, const char *line, size_t leng
 /* False: the session ends. */
 static bool command(struct session *session, const char *line, size_t length)
 {
-    char text[160];
+    char text[256];
     switch (length == 0 ? 0 : line[0] & ~0x20) {
     case 'M':
         forget_message(session);
+        if (sink.close_after != 0 && session->taken >= sink.close_after) {
+            say(session, "421 4.7.0 enough for this connection\r\n");
+            return false;
+        }
         say(session, "250 2.1.0 ok\r\n");
         return true;
     case 'R':
@@ -192,8 +265,11 @@ static bool command(struct session *session, const char *line, size_t length)
     case 'Q': say(session, "221 2.0.0 bye\r\n"); return false;
     case 'E': say(session, "250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n"); return true;
     case 'X':
-        snprintf(text, sizeof text, "250 %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\r\n", sink.connections,
-                 sink.messages, sink.recipients, sink.bytes);
+        snprintf(text, sizeof text,
+                 "250 %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
+                 " %" PRIu64 "\r\n",
+                 sink.connections, sink.messages, sink.recipients, sink.bytes, sink.deferred, sink.refused,
+                 latency_at(&sink.latency, 500), latency_at(&sink.latency, 990), sink.latency.worst);
         say(session, text);
         return true;
     default: say(session, "250 2.0.0 ok\r\n"); return true;
@@ -202,6 +278,10 @@ static bool command(struct session *session, const char *line, size_t length)
 
 static void hash_body(struct session *session, const char *data, size_t length)
 {
+    if (session->bytes == 0) { /* the header is in the first piece */
+        const char *sent = memmem(data, length, "X-Sent: ", 8);
+        session->made_us = sent != NULL ? strtoull(sent + 8, NULL, 10) : 0;
+    }
     session->bytes += length;
     if (sink.log == NULL) {
         return;
@@ -279,6 +359,11 @@ static void close_session(struct session *session)
     if (session->due_ms != 0) {
         return; /* its turn in the list of due replies will find out */
     }
+    if (session->late != 0) {
+        session->ending = true;
+        listen_to(session, 0);
+        return;
+    }
     close(session->fd);
     free(session);
 }
@@ -286,7 +371,7 @@ static void close_session(struct session *session)
 static void serve(struct session *session)
 {
     size_t room = INPUT_BYTES - session->input_length;
-    if (session->due_ms != 0 || room == 0) {
+    if (session->due_ms != 0 || session->ending || room == 0) {
         return;
     }
     ssize_t n = recv(session->fd, session->input + session->input_length, room, 0);
@@ -300,6 +385,21 @@ static void serve(struct session *session)
     session->input_length += (size_t)n;
     if (!take_input(session)) {
         close_session(session);
+    }
+}
+
+static void serve_late(void)
+{
+    while (sink.late_first != NULL && sink.late_first->due_us <= latency_now_us()) {
+        struct late *late = sink.late_first;
+        struct session *session = late->session;
+        sink.late_first = late->next;
+        send(session->fd, late->text, late->length, MSG_NOSIGNAL);
+        free(late);
+        session->late--;
+        if (session->ending && session->late == 0) {
+            close_session(session);
+        }
     }
 }
 
@@ -366,10 +466,10 @@ static int listen_on(const char *endpoint)
 static int options(int argc, char **argv)
 {
     static const struct option names[] = {
-        {"listen", required_argument, NULL, 'l'},
-        {"log", required_argument, NULL, 'f'},
-        {"delay", required_argument, NULL, 'd'},
-        {NULL, 0, NULL, 0},
+        {"listen", required_argument, NULL, 'l'}, {"log", required_argument, NULL, 'f'},
+        {"delay", required_argument, NULL, 'd'},  {"delay-all", required_argument, NULL, 'a'},
+        {"defer", required_argument, NULL, 'D'},  {"refuse", required_argument, NULL, 'R'},
+        {"close", required_argument, NULL, 'c'},  {NULL, 0, NULL, 0},
     };
     const char *endpoint = "127.0.0.1:2526";
     int letter = 0;
@@ -377,6 +477,10 @@ static int options(int argc, char **argv)
         switch (letter) {
         case 'l': endpoint = optarg; break;
         case 'd': sink.delay_ms = strtoul(optarg, NULL, 10); break;
+        case 'a': sink.delay_all_us = strtoul(optarg, NULL, 10) * 1000; break;
+        case 'D': sink.defer = strtoul(optarg, NULL, 10); break;
+        case 'R': sink.refuse = strtoul(optarg, NULL, 10); break;
+        case 'c': sink.close_after = (unsigned)strtoul(optarg, NULL, 10); break;
         case 'f':
             sink.log = fopen(optarg, "ae");
             if (sink.log == NULL) {
@@ -405,7 +509,7 @@ int main(int argc, char **argv)
     epoll_ctl(sink.epoll, EPOLL_CTL_ADD, listener, &event);
     while (!stopped) {
         struct epoll_event events[EVENTS];
-        int count = epoll_wait(sink.epoll, events, EVENTS, sink.due_first != NULL ? 1 : -1);
+        int count = epoll_wait(sink.epoll, events, EVENTS, sink.due_first != NULL || sink.late_first != NULL ? 1 : -1);
         for (int i = 0; i < count; i++) {
             if (events[i].data.ptr == NULL) {
                 accept_sessions(listener);
@@ -414,6 +518,7 @@ int main(int argc, char **argv)
             }
         }
         serve_due();
+        serve_late();
     }
     printf("%" PRIu64 " connections, %" PRIu64 " messages, %" PRIu64 " recipients, %" PRIu64 " bytes\n",
            sink.connections, sink.messages, sink.recipients, sink.bytes);

@@ -3,18 +3,20 @@
  * goes on when the server dies.
  *
  *     load_source --to ADDRESS:PORT [--sessions N] [--messages N] [--length BYTES] [--recipients N] [--domains N]
- *                 [--prefix TEXT] [--plain] [--log FILE]
+ *                 [--prefix TEXT] [--plain] [--per-session N] [--rate N] [--log FILE]
  *
  * Message n goes to <PREFIXn.r@dK.test> for r in [0, recipients), K = n modulo domains. --plain waits for every reply,
- * as smtp-source does. A session that loses its connection is not opened again.
+ * as smtp-source does. --per-session closes a connection after so many messages and opens another one. --rate begins so
+ * many messages per second over all sessions, however long their replies take. A session that loses its connection is
+ * not opened again. The header X-Sent says when a body was made, in microseconds of the monotonic clock, for load_sink.
  *
  * --log has one line per message once its fate is known (hash and bytes as load_sink's log has them):
  *     A n bytes hash    250 came: from now on it must not be lost
  *     R n               refused with 4yz or 5yz
  *     U n               its final dot was handed to the kernel, and the connection ended before the reply
  *     N n               the connection ended before the final dot
- * The last line of the output is `accepted refused unknown unfinished seconds`. Exit status 0 when every message was
- * accepted, 1 otherwise.
+ * The last line of the output is `accepted refused unknown unfinished seconds p50 p99 max`, the last three from the
+ * final dot to its 250, in microseconds. Exit status 0 when every message was accepted, 1 otherwise.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,11 +36,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "latency.h"
+
 #define EVENTS 256
 #define INPUT_BYTES 16384
 #define FNV_OFFSET 0xcbf29ce484222325u
 #define FNV_PRIME 0x100000001b3u
-#define NONE UINT64_MAX
+#define NONE UINT64_MAX          /* no message is left for this session */
+#define NOT_YET (UINT64_MAX - 1) /* the rate does not allow one now */
 
 /* What the next reply answers. In a pipelined session whole groups are on their way. */
 enum step { GREETING, HELLO, MAIL, RCPT, DATA, DOT, RESET, QUIT };
@@ -55,6 +60,9 @@ struct session {
     bool waiting;       /* for room to write */
     bool next_commands; /* behind the body stand the commands of the next message */
     uint64_t next_message;
+    uint64_t taken;  /* messages, on this connection */
+    uint64_t dot_us; /* when the final dot was handed to the kernel */
+    struct session *next_parked;
     size_t input_length;
     char *output;
     char input[INPUT_BYTES];
@@ -63,6 +71,9 @@ struct session {
 static struct {
     uint64_t messages, next, length, recipients, domains;
     uint64_t accepted, refused, unknown, unfinished;
+    uint64_t per_session, rate, start_us;
+    struct session *parked; /* for NOT_YET to end */
+    struct latency latency;
     unsigned sessions, open;
     bool plain;
     const char *prefix;
@@ -126,8 +137,8 @@ static void put_body(struct session *session)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 -";
     size_t start = session->output_length;
-    put(session, "X-Load: %s%" PRIu64 "\r\nSubject: load\r\nFrom: <sender@load.test>\r\n\r\n", load.prefix,
-        session->message);
+    put(session, "X-Sent: %" PRIu64 "\r\nX-Load: %s%" PRIu64 "\r\nSubject: load\r\nFrom: <sender@load.test>\r\n\r\n",
+        latency_now_us(), load.prefix, session->message);
     uint64_t state = session->message * 0x9e3779b97f4a7c15u + 1;
     for (unsigned line = 0; session->output_length - start < load.length; line++) {
         size_t left = load.length - (session->output_length - start);
@@ -145,14 +156,24 @@ static void put_body(struct session *session)
     session->body_end = session->output_length;
     session->bytes = session->output_length - start;
     session->hash = FNV_OFFSET;
+    const char *marker = memmem(session->output + start, session->bytes, "X-Load:", 7);
+    session->bytes -= (size_t)(marker - session->output) - start; /* load_sink counts from there */
+    start = (size_t)(marker - session->output);
     for (size_t i = start; i < session->output_length && load.log != NULL; i++) {
         session->hash = (session->hash ^ (unsigned char)session->output[i]) * FNV_PRIME;
     }
 }
 
-static uint64_t take_message(void)
+static uint64_t take_message(struct session *session)
 {
-    return load.next < load.messages ? load.next++ : NONE;
+    if (load.next == load.messages || (load.per_session != 0 && session->taken == load.per_session)) {
+        return NONE;
+    }
+    if (load.rate != 0 && load.next >= (latency_now_us() - load.start_us) * load.rate / 1000000) {
+        return NOT_YET;
+    }
+    session->taken++;
+    return load.next++;
 }
 
 /* Begins a transaction, or QUIT. */
@@ -164,8 +185,11 @@ static void begin(struct session *session, uint64_t message)
     session->step = message == NONE ? QUIT : MAIL;
 }
 
+static void open_session(void);
+
 static void hang_up(struct session *session)
 {
+    bool again = load.per_session != 0 && session->step == QUIT && load.next < load.messages;
     if (session->message != NONE) {
         bool dot_sent = session->step == DOT && session->body_end > 0 && session->output_sent >= session->body_end;
         dot_sent ? load.unknown++ : load.unfinished++;
@@ -175,10 +199,19 @@ static void hang_up(struct session *session)
         load.unfinished++;
         note('N', session, session->next_message);
     }
+    for (struct session **parked = &load.parked; *parked != NULL; parked = &(*parked)->next_parked) {
+        if (*parked == session) {
+            *parked = session->next_parked;
+            break;
+        }
+    }
     close(session->fd);
     free(session->output);
     free(session);
     load.open--;
+    if (again) {
+        open_session();
+    }
 }
 
 static bool flush_output(struct session *session)
@@ -193,6 +226,9 @@ static bool flush_output(struct session *session)
             return false;
         }
         session->output_sent += (size_t)n;
+        if (session->body_end != 0 && session->dot_us == 0 && session->output_sent >= session->body_end) {
+            session->dot_us = latency_now_us();
+        }
     }
     bool waiting = session->output_sent < session->output_length;
     if (waiting != session->waiting) {
@@ -206,6 +242,7 @@ static bool flush_output(struct session *session)
 static void restart_output(struct session *session)
 {
     session->output_length = session->output_sent = session->body_end = 0;
+    session->dot_us = 0;
 }
 
 static void send_body(struct session *session)
@@ -215,8 +252,11 @@ static void send_body(struct session *session)
     session->step = DOT;
     session->next_commands = !load.plain;
     if (session->next_commands) {
-        session->next_message = take_message();
-        if (session->next_message != NONE) {
+        session->next_message = take_message(session);
+        session->next_commands = session->next_message != NOT_YET;
+        if (session->next_message == NOT_YET) { /* transaction_done asks again */
+            session->next_message = NONE;
+        } else if (session->next_message != NONE) {
             put_commands(session, session->next_message);
         } else {
             put(session, "QUIT\r\n");
@@ -238,8 +278,25 @@ static void say_begin(struct session *session)
 static void settle(struct session *session, bool accepted)
 {
     accepted ? load.accepted++ : load.refused++;
+    if (accepted && session->dot_us != 0) {
+        latency_add(&load.latency, latency_now_us() - session->dot_us);
+    }
     note(accepted ? 'A' : 'R', session, session->message);
     session->message = NONE;
+}
+
+/* Begins the next message, when the rate allows one. */
+static void go_on(struct session *session)
+{
+    uint64_t message = take_message(session);
+    if (message == NOT_YET) {
+        session->message = NONE;
+        session->next_parked = load.parked;
+        load.parked = session;
+    } else {
+        begin(session, message);
+        say_begin(session);
+    }
 }
 
 static void transaction_done(struct session *session, bool accepted)
@@ -249,8 +306,7 @@ static void transaction_done(struct session *session, bool accepted)
         session->next_commands = false;
         begin(session, session->next_message);
     } else {
-        begin(session, take_message());
-        say_begin(session);
+        go_on(session);
     }
 }
 
@@ -274,16 +330,16 @@ static void after_data(struct session *session, int code)
 static bool on_reply(struct session *session, int code)
 {
     bool good = code / 100 == 2;
+    if (session->message == NONE && session->step != GREETING && session->step != HELLO && session->step != RESET) {
+        return false; /* the reply to QUIT, or a 421 while nothing is under way */
+    }
     switch (session->step) {
     case GREETING:
         put(session, "EHLO source.test\r\n");
         session->step = HELLO;
         return good;
     case HELLO:
-    case RESET:
-        begin(session, take_message());
-        say_begin(session);
-        return good;
+    case RESET: go_on(session); return good;
     case MAIL:
         session->refused = !good;
         session->step = RCPT;
@@ -360,11 +416,26 @@ static void open_session(void)
     load.open++;
 }
 
+static void unpark(void)
+{
+    struct session *parked = load.parked;
+    load.parked = NULL;
+    while (parked != NULL) {
+        struct session *session = parked;
+        parked = session->next_parked;
+        go_on(session);
+        if (!flush_output(session)) {
+            hang_up(session);
+        }
+    }
+}
+
 static void run(void)
 {
     while (load.open > 0) {
         struct epoll_event events[EVENTS];
-        int count = epoll_wait(load.epoll, events, EVENTS, -1);
+        unpark();
+        int count = epoll_wait(load.epoll, events, EVENTS, load.parked != NULL ? 1 : -1);
         for (int i = 0; i < count; i++) {
             struct session *session = events[i].data.ptr;
             bool readable = (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0;
@@ -401,6 +472,8 @@ static void options(int argc, char **argv)
         {"prefix", required_argument, NULL, 'p'},
         {"log", required_argument, NULL, 'f'},
         {"plain", no_argument, NULL, '1'},
+        {"per-session", required_argument, NULL, 'n'},
+        {"rate", required_argument, NULL, 'R'},
         {NULL, 0, NULL, 0},
     };
     int letter = 0;
@@ -414,6 +487,8 @@ static void options(int argc, char **argv)
         case 'd': load.domains = strtoull(optarg, NULL, 10); break;
         case 'p': load.prefix = optarg; break;
         case '1': load.plain = true; break;
+        case 'n': load.per_session = strtoull(optarg, NULL, 10); break;
+        case 'R': load.rate = strtoull(optarg, NULL, 10); break;
         case 'f':
             load.log = fopen(optarg, "we");
             if (load.log == NULL) {
@@ -435,16 +510,14 @@ int main(int argc, char **argv)
     options(argc, argv);
     load.output_bytes = load.length + load.length / 4 + 4096 + 2 * load.recipients * (strlen(load.prefix) + 64);
     load.epoll = epoll_create1(EPOLL_CLOEXEC);
-    struct timespec start;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    load.start_us = latency_now_us();
     for (unsigned i = 0; i < load.sessions; i++) {
         open_session();
     }
     run();
-    struct timespec end;
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    double seconds = (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9;
-    printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %.3f\n", load.accepted, load.refused, load.unknown,
-           load.unfinished, seconds);
+    double seconds = (double)(latency_now_us() - load.start_us) / 1e6;
+    printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %.3f %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", load.accepted,
+           load.refused, load.unknown, load.unfinished, seconds, latency_at(&load.latency, 500),
+           latency_at(&load.latency, 990), load.latency.worst);
     return load.accepted == load.messages ? 0 : 1;
 }
