@@ -363,6 +363,7 @@ int disk_run(struct request *request)
     case REQUEST_OPEN: result = run_open(request); break;
     case REQUEST_UNLINK: result = disk_unlink(request->fd, request->path); break;
     case REQUEST_RENAME: result = disk_rename(request->fd, request->path, request->to); break;
+    case REQUEST_MAKE_DIRECTORY: result = disk_make_directory(request->path, (unsigned)request->flags); break;
     case REQUEST_ADVISE: return 0;
     case REQUEST_READ: {
         ssize_t n = pread(request->fd, request->data, request->length, (off_t)request->offset);

@@ -20,6 +20,7 @@ enum request_kind {
     REQUEST_OPEN,
     REQUEST_UNLINK,
     REQUEST_RENAME,
+    REQUEST_MAKE_DIRECTORY,
     REQUEST_ADVISE,
 };
 

@@ -386,6 +386,13 @@ void ring_renameat(struct ring *ring, struct op *op, int directory, const char *
     request->to = to;
 }
 
+void ring_mkdirat(struct ring *ring, struct op *op, int directory, const char *path, unsigned mode)
+{
+    struct request *request = queue(ring, op, REQUEST_MAKE_DIRECTORY, directory);
+    request->path = path; /* absolute, whoever calls */
+    request->flags = (int)mode;
+}
+
 void ring_madvise(struct ring *ring, struct op *op, void *address, size_t length, int advice)
 {
     (void)advice;
