@@ -7,18 +7,20 @@
 #include <unistd.h>
 
 #include "app/cli.h"
+#include "app/cli_disk.h"
 #include "core/config_value.h"
 #include "core/ring.h"
 
 #define MEMLOCK_BYTES_MIN (8u << 20)
 #define DESCRIPTORS_BESIDE 512 /* segments, rings, logs, resolver sockets, admin connections */
 
-enum { OPTION_CONFIG, OPTION_PRINT, OPTION_STRICT };
+enum { OPTION_CONFIG, OPTION_PRINT, OPTION_STRICT, OPTION_DISK };
 
 static const struct cli_option options[] = {
     [OPTION_CONFIG] = {'c', "config", "FILE", "the configuration (default " CLI_CONFIG_PATH ")"},
     [OPTION_PRINT] = {'p', "print", NULL, "print the whole effective configuration and nothing else"},
     [OPTION_STRICT] = {'s', "strict", NULL, "exit with 78 when there is any warning"},
+    [OPTION_DISK] = {'d', "disk", NULL, "measure the disk below the spool, or below DIRECTORY, and nothing else"},
     {.name = NULL},
 };
 
@@ -180,16 +182,21 @@ static int run(int argc, char **argv)
     const char *argument = NULL;
     bool print = false;
     bool strict = false;
+    bool disk = false;
     int next = 0;
     while ((next = cli_next(&cli_check_command, argc, argv, &argument)) >= 0) {
         switch (next) {
         case OPTION_CONFIG: path = argument; break;
         case OPTION_PRINT: print = true; break;
         case OPTION_STRICT: strict = true; break;
+        case OPTION_DISK: disk = true; break;
         }
     }
     if (next != CLI_END) {
         return cli_leave(next);
+    }
+    if (disk && optind + 1 == argc) {
+        return cli_disk_check(argv[optind], strict);
     }
     if (optind < argc) {
         return cli_usage(&cli_check_command, "unexpected argument '%s'", argv[optind]);
@@ -199,7 +206,9 @@ static int run(int argc, char **argv)
         return CLI_CONFIG;
     }
     int code = CLI_OK;
-    if (print) {
+    if (disk) {
+        code = cli_disk_check(settings->spool.path, strict);
+    } else if (print) {
         settings_print(settings, stdout);
     } else {
         code = report(settings, strict);
@@ -210,10 +219,12 @@ static int run(int argc, char **argv)
 
 const struct cli_command cli_check_command = {
     .name = "check",
-    .arguments = "[--config FILE] [--print | --strict]",
+    .arguments = "[--config FILE] [--print | --strict | --disk [DIRECTORY]]",
     .summary = "Check the configuration and what this machine offers.",
     .options = options,
     .details = "Every error is one line, `file:line: what is wrong, expected what`, on standard error.\n"
-               "Exit codes: 0 good, 64 usage, 78 the configuration is wrong (with --strict: or there are warnings).\n",
+               "--disk tells what file system and disk the spool is on and measures its syncs, in about five seconds.\n"
+               "Exit codes: 0 good, 64 usage, 70 the disk cannot be measured, 78 the configuration is wrong (with\n"
+               "--strict: or there are warnings).\n",
     .run = run,
 };
