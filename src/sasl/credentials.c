@@ -6,6 +6,8 @@
  */
 #include "sasl/credentials.h"
 
+#include <stdlib.h>
+
 #include "sasl/credentials_private.h"
 
 void credentials_fold(char *text, size_t length)
@@ -13,6 +15,18 @@ void credentials_fold(char *text, size_t length)
     for (size_t i = 0; i < length; i++) {
         text[i] = bytes_ascii_lower(text[i]);
     }
+}
+
+void credentials_free(const struct credentials *credentials)
+{
+    struct credentials *mine = (struct credentials *)(uintptr_t)credentials; /* nobody else has it any more */
+    map_free(&mine->names);
+    map_free(&mine->certificates);
+    free(mine->senders);
+    free(mine->accounts);
+    free(mine->text);
+    free(mine->references);
+    free(mine);
 }
 
 const struct credentials *credentials_take(const struct credentials *credentials)

@@ -271,18 +271,6 @@ static bool parse_line(struct parser *parser, struct bytes line)
     return true;
 }
 
-void credentials_free(const struct credentials *credentials)
-{
-    struct credentials *mine = (struct credentials *)(uintptr_t)credentials; /* nobody else has it any more */
-    map_free(&mine->names);
-    map_free(&mine->certificates);
-    free(mine->senders);
-    free(mine->accounts);
-    free(mine->text);
-    free(mine->references);
-    free(mine);
-}
-
 /* As many accounts as lines, at most. */
 static size_t count_lines(struct bytes text)
 {

@@ -29,7 +29,7 @@ static mechanism_step *const steps[MECHANISMS] = {
     [MECHANISM_OAUTHBEARER] = exchange_bearer,
     [MECHANISM_XOAUTH2] = exchange_bearer,
     [MECHANISM_PLAIN] = exchange_plain,
-    [MECHANISM_LOGIN] = exchange_login,
+    [MECHANISM_LOGIN] = exchange_plain_login,
     [MECHANISM_EXTERNAL] = exchange_external,
 };
 
@@ -289,4 +289,23 @@ enum exchange_event exchange_unworked(struct exchange *exchange)
 {
     CHECK(exchange->state == EXCHANGE_WORKING);
     return exchange_fail(exchange, EXCHANGE_TEMPORARY);
+}
+
+/* --- tokens -------------------------------------------------------------------------------------------------- */
+
+enum exchange_event exchange_answer(struct exchange *exchange, enum exchange_verdict verdict, struct bytes name)
+{
+    CHECK(exchange->state == EXCHANGE_ASKING);
+    exchange->token = bytes_of(NULL, 0);
+    if (verdict == EXCHANGE_UNAVAILABLE) {
+        return exchange_fail(exchange, EXCHANGE_TEMPORARY);
+    }
+    const struct credentials_account *account = verdict == EXCHANGE_VALID
+                                                    ? credentials_find(exchange->scene->credentials, name)
+                                                    : NULL;
+    bool claimed = exchange->name_length == 0 || bytes_equal_nocase(exchange_name(exchange), name);
+    if (account != NULL && !account->disabled && claimed) {
+        return exchange_done(exchange, account);
+    }
+    return exchange_bearer_refuse(exchange);
 }

@@ -122,20 +122,8 @@ enum exchange_event exchange_bearer(struct exchange *exchange, struct bytes resp
     return EXCHANGE_TOKEN;
 }
 
-enum exchange_event exchange_answer(struct exchange *exchange, enum exchange_verdict verdict, struct bytes name)
+enum exchange_event exchange_bearer_refuse(struct exchange *exchange)
 {
-    CHECK(exchange->state == EXCHANGE_ASKING);
-    exchange->token = bytes_of(NULL, 0);
-    if (verdict == EXCHANGE_UNAVAILABLE) {
-        return exchange_fail(exchange, EXCHANGE_TEMPORARY);
-    }
-    const struct credentials_account *account = verdict == EXCHANGE_VALID
-                                                    ? credentials_find(exchange->scene->credentials, name)
-                                                    : NULL;
-    bool claimed = exchange->name_length == 0 || bytes_equal_nocase(exchange_name(exchange), name);
-    if (account != NULL && !account->disabled && claimed) {
-        return exchange_done(exchange, account);
-    }
     return exchange_ask(exchange, EXCHANGE_GOODBYE,
                         exchange->mechanism == MECHANISM_OAUTHBEARER
                             ? BYTES("{\"status\":\"invalid_token\"}")

@@ -25,7 +25,7 @@ enum exchange_event exchange_plain(struct exchange *exchange, struct bytes respo
 }
 
 /* Both prompts are fixed texts which some clients compare with; an initial response is the name. */
-enum exchange_event exchange_login(struct exchange *exchange, struct bytes response)
+enum exchange_event exchange_plain_login(struct exchange *exchange, struct bytes response)
 {
     if (exchange->state == EXCHANGE_PASSWORD) {
         return exchange_check_password(exchange, response);

@@ -16,9 +16,11 @@ enum exchange_state {
 };
 
 enum exchange_event exchange_plain(struct exchange *exchange, struct bytes response);
-enum exchange_event exchange_login(struct exchange *exchange, struct bytes response);
+enum exchange_event exchange_plain_login(struct exchange *exchange, struct bytes response);
 enum exchange_event exchange_scram(struct exchange *exchange, struct bytes response);
 enum exchange_event exchange_bearer(struct exchange *exchange, struct bytes response);
+/* The token is not good: says so, and then it has failed. */
+enum exchange_event exchange_bearer_refuse(struct exchange *exchange);
 enum exchange_event exchange_external(struct exchange *exchange, struct bytes response);
 
 enum exchange_event exchange_fail(struct exchange *exchange, enum exchange_failure failure);
