@@ -214,8 +214,22 @@ void inbound_stop(struct inbound *inbound, uint64_t deadline_ms, void (*done)(st
     inbound_settle(inbound);
 }
 
+/* When another shard could not start, nobody has stopped us: what we accept with is in the ring's hands still. */
+static void close_listeners(struct inbound *inbound)
+{
+    inbound->stopping = inbound->stopped = true;
+    for (unsigned i = 0; i < inbound->listeners_count; i++) {
+        listener_close(&inbound->listeners[i]);
+        while (!listener_closed(&inbound->listeners[i])) {
+            ring_enter(inbound->shard->ring, 10);
+            ring_run(inbound->shard->ring);
+        }
+    }
+}
+
 void inbound_delete(struct inbound *inbound)
 {
+    close_listeners(inbound);
     CHECK(inbound->session_count == 0 && inbound->reception_count == 0);
     inbound->shard->inbound = NULL;
     shard_remove_hook(&inbound->hook);
