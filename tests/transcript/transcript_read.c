@@ -71,7 +71,43 @@ static void unescape(const char **p, char until, struct text *ret_text)
     }
 }
 
-static void set(struct transcript *t, const char *line)
+static const struct {
+    const char *name;
+    uint32_t bit;
+} extension_names[] = {
+    {"STARTTLS", SMTP_SERVER_STARTTLS},       {"AUTH", SMTP_SERVER_AUTH},
+    {"CHUNKING", SMTP_SERVER_CHUNKING},       {"BINARYMIME", SMTP_SERVER_BINARYMIME},
+    {"SMTPUTF8", SMTP_SERVER_SMTPUTF8},       {"DSN", SMTP_SERVER_DSN},
+    {"LIMITS", SMTP_SERVER_LIMITS},           {"REQUIRETLS", SMTP_SERVER_REQUIRETLS},
+    {"MT-PRIORITY", SMTP_SERVER_MT_PRIORITY}, {"FUTURERELEASE", SMTP_SERVER_FUTURERELEASE},
+    {"DELIVERBY", SMTP_SERVER_DELIVERBY},     {"XCLIENT", SMTP_SERVER_XCLIENT},
+    {"XFORWARD", SMTP_SERVER_XFORWARD},
+};
+
+static void offer(struct transcript *t, struct bytes names)
+{
+    while (names.length != 0) {
+        const char *space = memchr(names.data, ' ', names.length);
+        size_t length = space == NULL ? names.length : (size_t)(space - names.data);
+        uint32_t bit = 0;
+        for (size_t i = 0; i < sizeof(extension_names) / sizeof(extension_names[0]); i++) {
+            bool same = bytes_equal(bytes_slice(names, 0, length), bytes_of_string(extension_names[i].name));
+            bit |= same ? extension_names[i].bit : 0;
+        }
+        assert_true(bit != 0);
+        t->config.extensions |= bit;
+        bytes_advance(&names, space == NULL ? length : length + 1);
+    }
+}
+
+static struct bytes keep(const char *text)
+{
+    char *copy = strdup(text);
+    assert_non_null(copy);
+    return bytes_of_string(copy);
+}
+
+static bool set_number(struct transcript *t, struct bytes name, unsigned long value)
 {
     struct {
         const char *name;
@@ -83,21 +119,54 @@ static void set(struct transcript *t, const char *line)
         {"received_max", &t->config.received_max},
         {"errors_max", &t->config.errors_max},
         {"extensions", &t->config.extensions},
+        {"mail_max", &t->config.mail_max},
+        {"future_release_seconds_max", &t->config.future_release_seconds_max},
+        {"deliver_by_seconds_min", &t->config.deliver_by_seconds_min},
     };
-    const char *equals = strchr(line, '=');
-    assert_non_null(equals);
-    size_t length = (size_t)(equals - line);
-    unsigned long value = strtoul(equals + 1, NULL, 10);
+    struct {
+        const char *name;
+        bool *value;
+    } flags[] = {
+        {"lmtp", &t->config.lmtp},  {"auth_required", &t->config.auth_required},
+        {"secure", &t->secure},     {"tls_required", &t->config.tls_required},
+        {"stranger", &t->stranger},
+    };
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        if (strlen(numbers[i].name) == length && memcmp(numbers[i].name, line, length) == 0) {
+        if (bytes_equal(name, bytes_of_string(numbers[i].name))) {
             *numbers[i].value = (uint32_t)value;
-            return;
+            return true;
         }
     }
-    if (strncmp(line, "message_bytes_max", length) == 0) {
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        if (bytes_equal(name, bytes_of_string(flags[i].name))) {
+            *flags[i].value = value != 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void set(struct transcript *t, const char *line)
+{
+    const char *equals = strchr(line, '=');
+    assert_non_null(equals);
+    struct bytes name = bytes_of(line, (size_t)(equals - line));
+    unsigned long value = strtoul(equals + 1, NULL, 10);
+    if (set_number(t, name, value)) {
+        return;
+    }
+    if (bytes_equal(name, BYTES("message_bytes_max"))) {
         t->config.message_bytes_max = value;
-    } else if (strncmp(line, "greeting", length) == 0) {
+    } else if (bytes_equal(name, BYTES("greeting"))) {
         t->refusing_greeting = (struct reply){.code = (uint16_t)value, .text = BYTES("no")};
+    } else if (bytes_equal(name, BYTES("now_s"))) {
+        t->now_s = value;
+    } else if (bytes_equal(name, BYTES("offer"))) {
+        offer(t, bytes_of_string(equals + 1));
+    } else if (bytes_equal(name, BYTES("mechanisms_clear"))) {
+        t->config.mechanisms_clear = keep(equals + 1);
+    } else if (bytes_equal(name, BYTES("mechanisms_secure"))) {
+        t->config.mechanisms_secure = keep(equals + 1);
     } else {
         fail_msg("%s: unknown setting %s", t->path, line);
     }
@@ -111,6 +180,10 @@ static struct transcript_entry *add(struct transcript *t, enum transcript_kind k
     assert_non_null(t->entries);
     struct transcript_entry *entry = &t->entries[t->count++];
     *entry = (struct transcript_entry){.kind = kind, .line = number, .data = text.data, .length = text.length};
+    if (kind == TRANSCRIPT_CLIENT) {
+        entry->apart = t->next_apart;
+        t->next_apart = false;
+    }
     return entry;
 }
 
@@ -120,6 +193,10 @@ static void answer(struct transcript_entry *entry, const char *line)
     assert_int_equal(entry->kind, TRANSCRIPT_EVENT);
     if (strcmp(line, "stop") == 0) {
         entry->stop = true;
+        return;
+    }
+    if (strncmp(line, "334", 3) == 0) {
+        entry->refusal = (struct reply){.code = 334, .text = keep(line[3] == ' ' ? line + 4 : "")};
         return;
     }
     assert_int_equal(sscanf(line, "%u %u.%u.%u", &code, &class, &subject, &detail), 4);
@@ -135,6 +212,8 @@ static void read_line(struct transcript *t, int number, const char *line)
     }
     if (strncmp(line, "SET: ", 5) == 0) {
         set(t, line + 5);
+    } else if (strcmp(line, "---") == 0) {
+        t->next_apart = true;
     } else if (strncmp(line, "C-: ", 4) == 0) {
         add(t, TRANSCRIPT_CLIENT, number, line + 4);
     } else if (strncmp(line, "C: ", 3) == 0 || strcmp(line, "C:") == 0) {
@@ -193,7 +272,12 @@ void transcript_delete(struct transcript *t)
 {
     for (size_t i = 0; i < t->count; i++) {
         free(t->entries[i].data);
+        if (t->entries[i].refusal.code == 334) {
+            free((void *)(uintptr_t)t->entries[i].refusal.text.data);
+        }
     }
     free(t->entries);
+    free((void *)(uintptr_t)t->config.mechanisms_clear.data);
+    free((void *)(uintptr_t)t->config.mechanisms_secure.data);
     free(t);
 }

@@ -93,54 +93,22 @@ static void drain(struct replay *r)
     r->codes_optional = false;
 }
 
-static void describe(const struct replay *r, enum smtp_server_event event, struct buffer *text)
-{
-    static const char *const drops[] = {"reset", "helo", "close", "content"};
-    const struct smtp_server *s = &r->server;
-    bool ok = true;
-    switch (event) {
-    case SMTP_SERVER_HELO:
-        ok = buffer_append(text, BYTES("HELO ")) && buffer_append(text, s->helo) &&
-             buffer_append_string(text, s->extended ? " ESMTP" : " SMTP");
-        break;
-    case SMTP_SERVER_MAIL:
-        ok = buffer_append(text, BYTES("MAIL <")) && buffer_append(text, s->mail.path.mailbox) &&
-             buffer_append(text, BYTES(">"));
-        if (ok && (s->mail.params.given & PARAMS_GIVEN_SIZE)) {
-            ok = buffer_append_format(text, " SIZE=%llu", (unsigned long long)s->mail.params.size);
-        }
-        if (ok && (s->mail.params.given & PARAMS_GIVEN_BODY)) {
-            ok = buffer_append_string(text, s->mail.params.body == PARAMS_BODY_8BITMIME ? " 8BITMIME" : " 7BIT");
-        }
-        break;
-    case SMTP_SERVER_RCPT:
-        ok = buffer_append(text, BYTES("RCPT <")) && buffer_append(text, s->rcpt.path.mailbox) &&
-             buffer_append(text, BYTES(">"));
-        break;
-    case SMTP_SERVER_DATA: ok = buffer_append(text, BYTES("DATA")); break;
-    case SMTP_SERVER_END:
-        ok = buffer_append_format(text, "END bytes=%llu message=%llu stuffed=%llu received=%u%s",
-                                  (unsigned long long)s->dot.bytes, (unsigned long long)dot_message_bytes(&s->dot),
-                                  (unsigned long long)s->dot.stuffed, s->dot.received,
-                                  s->dot.seen & DOT_EIGHT_BIT ? " 8bit" : "");
-        break;
-    case SMTP_SERVER_DROPPED: ok = buffer_append_format(text, "DROPPED %s", drops[s->drop]); break;
-    case SMTP_SERVER_CLOSE: ok = buffer_append(text, BYTES("CLOSE")); break;
-    default: fail_msg("event %d is not for the log", event);
-    }
-    assert_true(ok);
-}
-
 static void answer(struct replay *r, enum smtp_server_event event, const struct transcript_entry *entry)
 {
     struct smtp_server *s = &r->server;
     bool refused = entry->refusal.code != 0;
     if (entry->stop) {
         smtp_server_stop(s, &r->out, reply_of(REPLY_SHUTDOWN));
+    } else if (entry->refusal.code == 334) {
+        smtp_server_challenge(s, &r->out, entry->refusal.text);
     } else if (refused) {
         smtp_server_refuse(s, &r->out, &entry->refusal);
     } else {
         smtp_server_accept(s, &r->out);
+        r->codes_optional = event == SMTP_SERVER_XCLIENT_GIVEN; /* a greeting */
+        if (event == SMTP_SERVER_STARTTLS_ASKED) {
+            smtp_server_secured(s);
+        }
     }
     if (event == SMTP_SERVER_MAIL && !refused && !entry->stop) {
         r->in_transaction = true;
@@ -175,12 +143,12 @@ static void log_body(struct replay *r)
 
 static void handle(struct replay *r, enum smtp_server_event event)
 {
-    char space[1024];
+    static char space[2 * SMTP_SERVER_AUTH_LINE_BYTES_MAX];
     struct buffer text = buffer_of(space, sizeof(space));
     if (event == SMTP_SERVER_END) {
         log_body(r);
     }
-    describe(r, event, &text);
+    transcript_describe(&r->server, event, &text);
     if (event == SMTP_SERVER_HELO) {
         assert_false(r->in_transaction);
     }
@@ -199,6 +167,18 @@ static void handle(struct replay *r, enum smtp_server_event event)
     r->closed = event == SMTP_SERVER_CLOSE;
 }
 
+/* A new block of the size that the machine wants, with what was in the old one. */
+static void enlarge_line(struct smtp_server *s)
+{
+    char *line = malloc(s->line_bytes);
+    assert_true(line != NULL && s->line_length < s->line_bytes);
+    if (s->line_length != 0) {
+        memcpy(line, s->line, s->line_length);
+    }
+    free(s->line);
+    s->line = line;
+}
+
 /* Gives the machine one input, in a block of its own. */
 static void feed(struct replay *r, struct bytes octets)
 {
@@ -214,8 +194,7 @@ static void feed(struct replay *r, struct bytes octets)
             assert_int_equal(input.length, 0);
             break;
         } else if (event == SMTP_SERVER_WANT_LINE) {
-            assert_null(r->server.line);
-            r->server.line = malloc(r->transcript->config.command_bytes_max);
+            enlarge_line(&r->server);
         } else if (event == SMTP_SERVER_WANT_OUTPUT) {
             assert_int_equal(r->out.length, 0); /* what was in it has just gone */
         } else if (event == SMTP_SERVER_BODY) {
@@ -238,6 +217,13 @@ static void begin(struct replay *r, const struct transcript *t)
     *r = (struct replay){.transcript = t, .codes_optional = true};
     r->out = buffer_of(r->output, sizeof(r->output));
     smtp_server_init(&r->server, &t->config);
+    r->server.now_s = t->now_s;
+    if (t->stranger) {
+        r->server.extensions &= ~(SMTP_SERVER_XCLIENT | SMTP_SERVER_XFORWARD);
+    }
+    if (t->secure) {
+        smtp_server_secured(&r->server);
+    }
     if (t->refusing_greeting.code != 0) {
         smtp_server_greet_refusing(&r->server, &r->out, &t->refusing_greeting);
     } else {
@@ -267,16 +253,18 @@ static void feed_cut(struct replay *r, struct bytes all, enum transcript_cut cut
     }
 }
 
-static struct buffer all_that_the_client_says(const struct transcript *t)
+/* What the client says from entry *i on that may come in one input. *i becomes the next that may not. */
+static struct buffer all_that_the_client_says(const struct transcript *t, size_t *i)
 {
-    size_t length = 0;
-    for (size_t i = 0; i < t->count; i++) {
-        length += t->entries[i].kind == TRANSCRIPT_CLIENT ? t->entries[i].length : 0;
-    }
+    size_t end = *i, length = 0;
+    do {
+        length += t->entries[end].kind == TRANSCRIPT_CLIENT ? t->entries[end].length : 0;
+        end++;
+    } while (end < t->count && !t->entries[end].apart);
     struct buffer all = buffer_of(malloc(length + 1), length);
-    for (size_t i = 0; i < t->count; i++) {
-        if (t->entries[i].kind == TRANSCRIPT_CLIENT) {
-            assert_true(buffer_append(&all, bytes_of(t->entries[i].data, t->entries[i].length)));
+    for (; *i < end; (*i)++) {
+        if (t->entries[*i].kind == TRANSCRIPT_CLIENT) {
+            assert_true(buffer_append(&all, bytes_of(t->entries[*i].data, t->entries[*i].length)));
         }
     }
     return all;
@@ -297,9 +285,11 @@ void transcript_replay(const struct transcript *t, enum transcript_cut cut, uint
             }
         }
     } else {
-        struct buffer all = all_that_the_client_says(t);
-        feed_cut(&r, buffer_bytes(&all), cut, seed);
-        free(all.data);
+        for (size_t i = 0; i < t->count;) {
+            struct buffer all = all_that_the_client_says(t, &i);
+            feed_cut(&r, buffer_bytes(&all), cut, seed);
+            free(all.data);
+        }
     }
     struct transcript_entry *missing = expected(&r);
     if (missing != NULL) {
