@@ -9,7 +9,8 @@
  * if the network were that long: what comes meanwhile is read. Of a thousand recipients --defer N get 450 and --refuse
  * N get 550; --close N says 421 after N messages of a connection. The command XSTAT answers `250 connections messages
  * recipients bytes deferred refused p50 p99 max`, the last three of the time from the making of the message
- * (load_source's X-Sent) to its final dot, in microseconds. Ends on SIGTERM or SIGINT.
+ * (load_source's X-Sent) to its final dot, in microseconds. XRESET says the
+ * same and forgets those times. Ends on SIGTERM or SIGINT.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -265,6 +266,9 @@ static bool command(struct session *session, const char *line, size_t length)
     case 'Q': say(session, "221 2.0.0 bye\r\n"); return false;
     case 'E': say(session, "250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n"); return true;
     case 'X':
+        if (length > 1 && (line[1] & ~0x20) == 'R') {
+            sink.latency = (struct latency){0};
+        }
         snprintf(text, sizeof text,
                  "250 %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
                  " %" PRIu64 "\r\n",

@@ -13,8 +13,9 @@
 #include "core/shard.h"
 #include "dns/answer.h"
 
-#define RESOLVER_IN_FLIGHT_MAX \
-    512 /* questions on the wire; more wait, so that a local resolver's socket never overflows */
+/* Questions on the wire; more wait. A local resolver's socket with the kernel's default size holds some 270 that it has
+ * not read yet, of all shards together; what it loses costs dns.timeout. */
+#define RESOLVER_IN_FLIGHT_MAX 100
 
 struct resolver_settings {
     const struct config_endpoint *servers; /* none: the system's, from /etc/resolv.conf */

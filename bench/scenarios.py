@@ -1,0 +1,225 @@
+"""What a sender meets, one figure set per situation: sizes, sessions, recipients, many domains, and peers that defer, refuse
+or are far away. Source and sink are bench/load_source and bench/load_sink, which cost a fraction of what the server costs."""
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import lab
+
+sys.path.insert(0, os.path.join(lab.ROOT, "tests/e2e"))
+
+SECONDS = 300
+
+
+class Scenario:
+    """`source` and `sink` are options of the load tools. `messages` are those of a full run; `deliver` False: nobody listens
+    where the mail should go, so it is only accepted and stored."""
+
+    def __init__(self, name, messages=30000, deliver=True, source=None, sink=None, route="", durability="sync", domains=1,
+                 defer=0.0):
+        self.name, self.messages, self.deliver, self.route = name, messages, deliver, route
+        self.source = {"sessions": 50, "length": 4096, **(source or {})}
+        self.sink, self.durability, self.domains, self.defer = sink or {}, durability, domains, defer
+
+
+def scenarios():
+    yield Scenario("accept only, 4 KiB", deliver=False)
+    yield Scenario("relay, 4 KiB")
+    yield Scenario("relay, 4 KiB, relaxed durability", durability="relaxed")
+    for size, messages in (("1 KiB", 30000), ("10 KiB", 20000), ("100 KiB", 3000), ("1 MiB", 300)):
+        number, unit = size.split()
+        yield Scenario(f"relay, {size}", messages, source={"length": int(number) << (10 if unit == "KiB" else 20)})
+    yield Scenario("relay, 4 KiB, a connection per message", 10000, source={"per-session": 1})
+    for sessions, messages in ((1, 3000), (10, 30000), (500, 30000)):
+        yield Scenario(f"relay, 4 KiB, {sessions} session{'s' * (sessions > 1)}", messages, source={"sessions": sessions})
+    for recipients, messages in ((10, 10000), (50, 3000)):
+        yield Scenario(f"relay, 4 KiB, {recipients} recipients each", messages, source={"recipients": recipients})
+    yield Scenario("relay, 4 KiB, not pipelined by the source", source={"plain": None})
+    yield Scenario("relay, 4 KiB, to 1,000 domains by DNS", 20000, source={"domains": 1000}, domains=1000)
+    yield Scenario("relay, 4 KiB, 10 % deferred and 5 % refused", 20000, sink={"defer": 100, "refuse": 50}, defer=0.10)
+    yield Scenario("relay, 4 KiB, sink 50 ms away, 20 connections", 3000, sink={"delay-all": 50})
+    yield Scenario("relay, 4 KiB, sink 200 ms away, one connection", 200, sink={"delay-all": 200},
+                   route="connections_max = 1; messages_per_connection_max = 1000000;")
+
+
+def words(options):
+    result = []
+    for name, value in options.items():
+        result += [f"--{name}"] + ([] if value is None else [str(value)])
+    return result
+
+
+class Sink:
+    def __init__(self, bench, options, port=None):
+        self.port = port or lab.free_port()
+        self.process = bench.room.spawn([f"{bench.tools}/load_sink", "--listen", f"127.0.0.1:{self.port}", *words(options)],
+                                        bench.room.path("scenario-sink"))
+        lab.wait_until(lambda: lab.listening(self.port), 5, "load_sink")
+
+    def counts(self, command="XSTAT"):
+        """messages, recipients, deferred, refused, and p50, p99, max in microseconds from the making to the arrival."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as wire:
+            wire.sendall(f"{command}\r\nQUIT\r\n".encode())
+            text = b""
+            while b"221" not in text:
+                piece = wire.recv(4096)
+                if not piece:
+                    break
+                text += piece
+        fields = re.search(rb"^250 (\d+(?: \d+)+)\r$", text, re.M).group(1).split()
+        names = ("connections", "messages", "recipients", "bytes", "deferred", "refused", "p50", "p99", "max")
+        return dict(zip(names, map(int, fields)))
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Counters:
+    """System calls and context switches of the server, as perf counts them; none without perf or the right to use it."""
+
+    def __init__(self, bench, server):
+        self.output = bench.room.path("perf-stat")
+        self.process = None
+        if shutil.which("perf") and os.geteuid() == 0:
+            if os.path.exists(self.output):
+                os.unlink(self.output)
+            events = "raw_syscalls:sys_enter,syscalls:sys_enter_io_uring_enter,context-switches,instructions"
+            self.process = bench.room.spawn(["perf", "stat", "-x,", "-o", self.output, "-e", events, "-p",
+                                             str(server.process.pid)], bench.room.path("perf-log"))
+            time.sleep(0.3)
+
+    def end(self):
+        if self.process is None:
+            return {}
+        self.process.send_signal(2)
+        self.process.wait()
+        counts = {}
+        with open(self.output, encoding="utf-8") as file:
+            for line in file:
+                fields = line.split(",")
+                if len(fields) > 2 and fields[0].isdigit():
+                    counts[fields[2].split(":")[-1]] = int(fields[0])
+        return counts
+
+
+def name_server(scenario, port):
+    from harness.names import NameServer
+    return NameServer({f"d{i}.test": {"MX": [(10, f"mx{i}.d{i}.test")]} for i in range(scenario.domains)} |
+                      {f"mx{i}.d{i}.test": {"A": [f"127.1.{i // 250}.{i % 250 + 1}"]} for i in range(scenario.domains)}), port
+
+
+def start(bench, scenario, sink_port):
+    listener = f'durability = "{scenario.durability}";'
+    if scenario.domains == 1:
+        return bench.server(sink_port, listener=listener, route=scenario.route), None
+    names, _ = name_server(scenario, sink_port)
+    more = (f'routes = ( {{ domain = "*"; next_hop = "mx"; port = {sink_port}; }} ); '
+            f'dns = {{ servers = ( "{names.endpoint}" ); }}; delivery = {{ loopback_is_remote = true; }};')
+    server = lab.Server(bench.room, bench.binary, sink_port, listener=listener, more=more)
+    with open(server.configuration, encoding="utf-8") as file:  # its one route is replaced by ours
+        text = re.sub(r"(?m)^routes = .*$", "", file.read(), count=1)
+    with open(server.configuration, "w", encoding="utf-8") as file:
+        file.write(text)
+    server.start()
+    return server, names
+
+
+def send(bench, scenario, port, messages, prefix):
+    options = {"to": f"127.0.0.1:{port}", "messages": messages, "prefix": prefix, **scenario.source}
+    output = bench.room.path("scenario-source")
+    run = subprocess.run([f"{bench.tools}/load_source", *words(options)], capture_output=True, text=True, timeout=SECONDS,
+                         check=False)
+    fields = run.stdout.split()
+    if run.returncode != 0:
+        raise lab.Failed(f"{scenario.name}: load_source said {run.stdout.strip()} {run.stderr.strip()} ({output})")
+    return {"seconds": float(fields[4]), "p50": int(fields[5]), "p99": int(fields[6]), "max": int(fields[7])}
+
+
+def measure(bench, scenario, messages):
+    """One run with a fresh server: {figure: value}."""
+    endpoint = lab.free_port()
+    sink = Sink(bench, scenario.sink, None if scenario.deliver else endpoint) if scenario.deliver else None
+    port = sink.port if sink else endpoint
+    if scenario.domains > 1:
+        sink.stop()
+        sink = Sink(bench, scenario.sink)
+        sink.stop()
+        sink.process = bench.room.spawn([f"{bench.tools}/load_sink", "--listen", f"0.0.0.0:{port}"], bench.room.path("sink-all"))
+        sink.port = port
+        lab.wait_until(lambda: lab.listening(port), 5, "load_sink")
+    server, names = start(bench, scenario, port)
+    recipients = scenario.source.get("recipients", 1)
+    try:
+        if "delay-all" not in scenario.sink:
+            send(bench, scenario, server.port, max(messages // 20, scenario.source["sessions"]), "warm")
+            time.sleep(0.5)
+            if sink:
+                sink.counts("XRESET")
+        before, used = server.metrics(), server.cpu()
+        counters, begin = Counters(bench, server), time.monotonic()
+        source = send(bench, scenario, server.port, messages, "m")
+        expected = messages * recipients
+
+        def settled():
+            now = server.metrics()
+            return sum(now[name] - before[name] for name in
+                       ("recipients_delivered", "recipients_deferred", "recipients_failed")) >= expected
+        if scenario.deliver:
+            lab.wait_until(settled, SECONDS, f"{scenario.name}: {expected} outcomes", every=0.02)
+        seconds = time.monotonic() - begin
+        counts = counters.end()
+        after = server.metrics()
+        sizes = messages * scenario.source["length"]
+        figures = {
+            "accepted/s": messages / source["seconds"],
+            "accept to 250, p50 ms": source["p50"] / 1000,
+            "accept to 250, p99 ms": source["p99"] / 1000,
+            "accept to 250, max ms": source["max"] / 1000,
+            "CPU us": (server.cpu() - used) / messages * 1e6,
+            "syncs": (after["spool_syncs"] - before["spool_syncs"]) / messages,
+            "spool bytes per byte": (after["spool_written_bytes"] - before["spool_written_bytes"]) / sizes,
+            "peak MiB": server.status("VmHWM") / 1024,
+        }
+        if scenario.deliver:
+            figures["delivered/s"] = expected / seconds
+            arrived = sink.counts()
+            figures |= {f"end to end, {name} ms": arrived[name] / 1000 for name in ("p50", "p99", "max")}
+            if "delay-all" in scenario.sink and "one connection" in scenario.name:
+                figures["round trips"] = seconds / (messages * scenario.sink["delay-all"] / 1000)
+        for event, name in (("sys_enter", "system calls"), ("sys_enter_io_uring_enter", "enters"),
+                            ("context-switches", "context switches"), ("instructions", "instructions")):
+            if event in counts:
+                figures[name] = counts[event] / messages
+        return figures
+    finally:
+        server.stop()
+        server.remove()
+        if sink:
+            sink.stop()
+        if names:
+            names.close()
+
+
+LIMITS = {("relay, 4 KiB", "CPU us"): 45, ("relay, 1 KiB", "CPU us"): 45,
+          ("relay, 4 KiB, not pipelined by the source", "CPU us"): 75, ("relay, 4 KiB", "syncs"): 0.25,
+          ("relay, 4 KiB, 500 sessions", "syncs"): 0.05,
+          ("relay, 4 KiB, sink 200 ms away, one connection", "round trips"): 1.1}
+
+
+def run(bench, repeats, share):
+    """`share` of the messages of a full run."""
+    for scenario in scenarios():
+        runs = []
+        for _ in range(repeats):
+            try:
+                runs.append(measure(bench, scenario, max(int(scenario.messages * share), 100)))
+            except lab.Failed as error:
+                print(f"  {error}", flush=True)
+        for figure in runs[0] if runs else ():
+            bench.book.add("scenarios", f"{scenario.name}: {figure}", [one[figure] for one in runs], "",
+                           LIMITS.get((scenario.name, figure)))
