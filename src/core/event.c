@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "ringpost/event.h"
 
-#define TEXTS_MAX 5           /* of one event */
+#define TEXTS_MAX 6           /* of one event */
 #define BESIDE_BYTES_MAX 1000 /* keys, numbers, times */
 
 static_assert(EVENT_LINE_BYTES >= TEXTS_MAX * (6 * EVENT_TEXT_BYTES + 2) + BESIDE_BYTES_MAX, "a line always fits");
@@ -194,6 +194,8 @@ static void put_reception(struct buffer *out, const struct event *event)
     PUT_NUMBER(out, "recipients", event->recipients);
     PUT_NUMBER(out, "bytes", event->message_bytes);
     put(out, event->relaxed ? BYTES(",\"durability\":\"relaxed\"") : BYTES(",\"durability\":\"sync\""));
+    PUT_TEXT(out, "tls", event->tls);
+    PUT_TEXT(out, "user", event->user);
 }
 
 static void put_rejection(struct buffer *out, const struct event *event)
@@ -204,6 +206,7 @@ static void put_rejection(struct buffer *out, const struct event *event)
     PUT_TEXT(out, "phase", event->phase != NULL ? bytes_of_string(event->phase) : BYTES(""));
     PUT_TEXT(out, "recipient", event->recipient);
     put_answer(out, event);
+    PUT_TEXT(out, "user", event->user);
 }
 
 static void put_attempt(struct buffer *out, const struct event *event, uint64_t wall_ms)
@@ -214,7 +217,9 @@ static void put_attempt(struct buffer *out, const struct event *event, uint64_t 
     put_answer(out, event);
     PUT_NUMBER(out, "attempts", event->attempts);
     PUT_NUMBER(out, "queued_ms", wall_ms > event->arrival_ms ? wall_ms - event->arrival_ms : 0);
-    if (event->type == EVENT_DEFERRAL) {
+    if (event->type == EVENT_DELIVERY) {
+        PUT_TEXT(out, "tls", event->tls);
+    } else if (event->type == EVENT_DEFERRAL) {
         PUT_TIME(out, "next_attempt", event->next_attempt_ms);
     } else if (event->type == EVENT_BOUNCE || event->type == EVENT_EXPIRY) {
         PUT_ID(out, "notice", event->notice_id);

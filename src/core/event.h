@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 
 #define EVENT_TEXT_BYTES 512   /* longer values are cut, at a character */
-#define EVENT_LINE_BYTES 16384 /* the longest line: five texts of octets that become six each */
+#define EVENT_LINE_BYTES 20480 /* the longest line: six texts of octets that become six each */
 
 enum event_type {
     EVENT_RECEPTION,
@@ -34,6 +34,8 @@ struct event {
     uint64_t message_bytes;
     bool relaxed;
     const char *phase;
+    struct bytes tls;
+    struct bytes user;
     /* what was answered */
     unsigned reply_code;
     uint8_t enhanced[3];

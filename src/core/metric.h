@@ -13,51 +13,75 @@
 #include "base/histogram.h"
 
 /* X(field, prometheus name without prefix, help) */
-#define METRIC_COUNTERS(X)                                                                                   \
-    X(connections_accepted, "connections_accepted_total", "SMTP connections accepted")                       \
-    X(connections_refused, "connections_refused_total", "SMTP connections refused by a limit")               \
-    X(rate_refusals, "rate_refusals_total", "refusals by a rate limit")                                      \
-    X(rate_evictions, "rate_evictions_total", "rate buckets forgotten while in use: the table is too small") \
-    X(memory_refusals, "memory_refusals_total", "messages refused because memory is short (alarm)")          \
-    X(early_talkers, "early_talkers_total", "clients that spoke before the greeting")                        \
-    X(commands, "smtp_commands_total", "SMTP commands received")                                             \
-    X(replies_transient, "smtp_replies_transient_total", "4yz replies sent")                                 \
-    X(replies_permanent, "smtp_replies_permanent_total", "5yz replies sent")                                 \
-    X(received_bytes, "smtp_received_bytes_total", "bytes received from SMTP clients")                       \
-    X(messages_accepted, "messages_accepted_total", "messages answered with 250 after their commit")         \
-    X(messages_rejected, "messages_rejected_total", "messages refused at the final dot")                     \
-    X(recipients_accepted, "recipients_accepted_total", "recipients of accepted messages")                   \
-    X(spool_batches, "spool_batches_total", "group commits written")                                         \
-    X(spool_syncs, "spool_syncs_total", "group commits that were synced")                                    \
-    X(spool_records, "spool_records_total", "records appended")                                              \
-    X(spool_written_bytes, "spool_written_bytes_total", "bytes written to segments")                         \
-    X(spool_write_errors, "spool_write_errors_total", "failed writes or syncs (alarm)")                      \
-    X(spool_quarantined, "spool_quarantined_records_total", "records that did not verify (alarm)")           \
-    X(spool_full, "spool_full_total", "refusals because the disk is full (alarm)")                           \
-    X(spool_compacted_bytes, "spool_compacted_bytes_total", "live bytes rewritten by compaction")            \
-    X(spool_segments_recycled, "spool_segments_recycled_total", "segments emptied and reused")               \
-    X(delivery_attempts, "delivery_attempts_total", "outbound transactions begun")                           \
-    X(recipients_delivered, "recipients_delivered_total", "recipients that a remote host took over")         \
-    X(recipients_deferred, "recipients_deferred_total", "attempts that will be retried")                     \
-    X(recipients_failed, "recipients_failed_total", "recipients that failed for good")                       \
-    X(recipients_expired, "recipients_expired_total", "recipients that waited longer than their expiry")     \
-    X(recipients_removed, "recipients_removed_total", "recipients deleted by the operator")                  \
-    X(bounces_generated, "bounces_generated_total", "delivery status notifications queued")                  \
-    X(bounces_suppressed, "bounces_suppressed_total", "failures of null-sender mail, which never bounces")   \
-    X(outbound_connections, "outbound_connections_total", "outbound connections made")                       \
-    X(outbound_connect_failures, "outbound_connect_failures_total", "outbound connections that failed")      \
-    X(outbound_sends, "outbound_sends_total", "send operations on outbound connections")                     \
-    X(outbound_receives, "outbound_receives_total", "receive completions on outbound connections")           \
-    X(outbound_bytes, "outbound_bytes_total", "bytes sent on outbound connections")                          \
-    X(dns_queries, "dns_queries_total", "DNS questions asked of the resolver")                               \
-    X(dns_failures, "dns_failures_total", "DNS questions that failed temporarily")                           \
-    X(dns_cache_hits, "dns_cache_hits_total", "DNS answers from the cache")                                  \
-    X(events_written, "events_written_total", "event log lines written")                                     \
-    X(events_lost, "events_lost_total", "event log lines lost to a full or failing disk (alarm)")            \
+#define METRIC_COUNTERS(X)                                                                                         \
+    X(connections_accepted, "connections_accepted_total", "SMTP connections accepted")                             \
+    X(connections_refused, "connections_refused_total", "SMTP connections refused by a limit")                     \
+    X(rate_refusals, "rate_refusals_total", "refusals by a rate limit")                                            \
+    X(rate_evictions, "rate_evictions_total", "rate buckets forgotten while in use: the table is too small")       \
+    X(memory_refusals, "memory_refusals_total", "messages refused because memory is short (alarm)")                \
+    X(early_talkers, "early_talkers_total", "clients that spoke before the greeting")                              \
+    X(proxy_errors, "proxy_errors_total", "connections closed for lack of a good PROXY header")                    \
+    X(starttls, "starttls_total", "STARTTLS commands accepted")                                                    \
+    X(auth_scram_sha_256_plus_accepted, "auth_scram_sha_256_plus_accepted_total", "logins by SCRAM-SHA-256-PLUS")  \
+    X(auth_scram_sha_256_plus_refused, "auth_scram_sha_256_plus_refused_total",                                    \
+      "logins by SCRAM-SHA-256-PLUS that were refused")                                                            \
+    X(auth_scram_sha_256_accepted, "auth_scram_sha_256_accepted_total", "logins by SCRAM-SHA-256")                 \
+    X(auth_scram_sha_256_refused, "auth_scram_sha_256_refused_total", "logins by SCRAM-SHA-256 that were refused") \
+    X(auth_oauthbearer_accepted, "auth_oauthbearer_accepted_total", "logins by OAUTHBEARER")                       \
+    X(auth_oauthbearer_refused, "auth_oauthbearer_refused_total", "logins by OAUTHBEARER that were refused")       \
+    X(auth_xoauth2_accepted, "auth_xoauth2_accepted_total", "logins by XOAUTH2")                                   \
+    X(auth_xoauth2_refused, "auth_xoauth2_refused_total", "logins by XOAUTH2 that were refused")                   \
+    X(auth_plain_accepted, "auth_plain_accepted_total", "logins by PLAIN")                                         \
+    X(auth_plain_refused, "auth_plain_refused_total", "logins by PLAIN that were refused")                         \
+    X(auth_login_accepted, "auth_login_accepted_total", "logins by LOGIN")                                         \
+    X(auth_login_refused, "auth_login_refused_total", "logins by LOGIN that were refused")                         \
+    X(auth_external_accepted, "auth_external_accepted_total", "logins by EXTERNAL")                                \
+    X(auth_external_refused, "auth_external_refused_total", "logins by EXTERNAL that were refused")                \
+    X(commands, "smtp_commands_total", "SMTP commands received")                                                   \
+    X(replies_transient, "smtp_replies_transient_total", "4yz replies sent")                                       \
+    X(replies_permanent, "smtp_replies_permanent_total", "5yz replies sent")                                       \
+    X(received_bytes, "smtp_received_bytes_total", "bytes received from SMTP clients")                             \
+    X(messages_accepted, "messages_accepted_total", "messages answered with 250 after their commit")               \
+    X(messages_rejected, "messages_rejected_total", "messages refused at the final dot")                           \
+    X(recipients_accepted, "recipients_accepted_total", "recipients of accepted messages")                         \
+    X(spool_batches, "spool_batches_total", "group commits written")                                               \
+    X(spool_syncs, "spool_syncs_total", "group commits that were synced")                                          \
+    X(spool_records, "spool_records_total", "records appended")                                                    \
+    X(spool_written_bytes, "spool_written_bytes_total", "bytes written to segments")                               \
+    X(spool_write_errors, "spool_write_errors_total", "failed writes or syncs (alarm)")                            \
+    X(spool_quarantined, "spool_quarantined_records_total", "records that did not verify (alarm)")                 \
+    X(spool_full, "spool_full_total", "refusals because the disk is full (alarm)")                                 \
+    X(spool_compacted_bytes, "spool_compacted_bytes_total", "live bytes rewritten by compaction")                  \
+    X(spool_segments_recycled, "spool_segments_recycled_total", "segments emptied and reused")                     \
+    X(delivery_attempts, "delivery_attempts_total", "outbound transactions begun")                                 \
+    X(recipients_delivered, "recipients_delivered_total", "recipients that a remote host took over")               \
+    X(recipients_deferred, "recipients_deferred_total", "attempts that will be retried")                           \
+    X(recipients_failed, "recipients_failed_total", "recipients that failed for good")                             \
+    X(recipients_expired, "recipients_expired_total", "recipients that waited longer than their expiry")           \
+    X(recipients_removed, "recipients_removed_total", "recipients deleted by the operator")                        \
+    X(bounces_generated, "bounces_generated_total", "delivery status notifications queued")                        \
+    X(bounces_suppressed, "bounces_suppressed_total", "failures of null-sender mail, which never bounces")         \
+    X(outbound_connections, "outbound_connections_total", "outbound connections made")                             \
+    X(outbound_connect_failures, "outbound_connect_failures_total", "outbound connections that failed")            \
+    X(outbound_tls, "outbound_tls_total", "outbound connections on which TLS was started")                         \
+    X(outbound_tls_verified, "outbound_tls_verified_total", "... with a certificate of the right name")            \
+    X(outbound_tls_failures, "outbound_tls_failures_total", "outbound connections lost to STARTTLS")               \
+    X(outbound_sends, "outbound_sends_total", "send operations on outbound connections")                           \
+    X(outbound_receives, "outbound_receives_total", "receive completions on outbound connections")                 \
+    X(outbound_bytes, "outbound_bytes_total", "bytes sent on outbound connections")                                \
+    X(dns_queries, "dns_queries_total", "DNS questions asked of the resolver")                                     \
+    X(dns_failures, "dns_failures_total", "DNS questions that failed temporarily")                                 \
+    X(dns_cache_hits, "dns_cache_hits_total", "DNS answers from the cache")                                        \
+    X(events_written, "events_written_total", "event log lines written")                                           \
+    X(events_lost, "events_lost_total", "event log lines lost to a full or failing disk (alarm)")                  \
+    X(tls_handshakes, "tls_handshakes_total", "TLS handshakes completed in full")                                  \
+    X(tls_resumed, "tls_resumed_total", "TLS handshakes completed with a ticket")                                  \
+    X(tls_failures, "tls_failures_total", "TLS handshakes that failed")                                            \
     X(mail_deferred, "mailbox_deferred_total", "messages between shards that found the mailbox full")
 
 #define METRIC_GAUGES(X)                                                                   \
     X(sessions, "sessions", "open SMTP server sessions")                                   \
+    X(tls_sessions, "tls_sessions", "open TLS sessions, both directions")                  \
     X(outbound_open, "outbound_connections_open", "open outbound connections")             \
     X(queued_recipients, "queued_recipients", "recipients waiting or in delivery")         \
     X(queued_messages, "queued_messages", "messages in the spool with a recipient left")   \
@@ -68,12 +92,13 @@
     X(intake_stopped, "intake_stopped", "1 while new mail is refused for lack of space or a failed disk")
 
 /* Microseconds unless the name says otherwise. */
-#define METRIC_HISTOGRAMS(X)                                                    \
-    X(commit_latency, "commit_latency_seconds", "duration of one group commit") \
-    X(commit_messages, "commit_messages", "messages per group commit")          \
-    X(accept_latency, "accept_latency_seconds", "end of data to 250")           \
-    X(queue_time, "queue_time_seconds", "acceptance to delivery")               \
-    X(remote_latency, "remote_reply_seconds", "final dot to the remote reply")  \
+#define METRIC_HISTOGRAMS(X)                                                         \
+    X(tls_handshake_time, "tls_handshake_seconds", "start of TLS to its completion") \
+    X(commit_latency, "commit_latency_seconds", "duration of one group commit")      \
+    X(commit_messages, "commit_messages", "messages per group commit")               \
+    X(accept_latency, "accept_latency_seconds", "end of data to 250")                \
+    X(queue_time, "queue_time_seconds", "acceptance to delivery")                    \
+    X(remote_latency, "remote_reply_seconds", "final dot to the remote reply")       \
     X(connect_latency, "connect_seconds", "TCP connect of outbound connections")
 
 struct metric_set {

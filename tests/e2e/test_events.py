@@ -14,9 +14,10 @@ KEYS = {
     "delivery": ["event", "time", "shard", "id", "sender", "recipient", "host", "code", "status", "reply", "attempts",
                  "queued_ms"],
 }
-KEYS["deferral"] = [*KEYS["delivery"], "next_attempt"]
 KEYS["removal"] = KEYS["delivery"]
-KEYS["bounce"] = KEYS["expiry"] = [*KEYS["delivery"], "notice"]
+KEYS["deferral"] = [*KEYS["removal"], "next_attempt"]
+KEYS["bounce"] = KEYS["expiry"] = [*KEYS["removal"], "notice"]
+KEYS["delivery"] = [*KEYS["removal"], "tls"]
 REJECTION = {"event", "time", "shard", "id", "listener", "client", "sender", "phase", "recipient", "code", "status", "reply",
              "user"}
 

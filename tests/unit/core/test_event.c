@@ -52,6 +52,8 @@ static void test_one_line_of_every_type(void **state)
         .arrival_ms = WALL_MS - 1500,
         .next_attempt_ms = WALL_MS + 60000,
         .notice_id = 0x0100000000000abd,
+        .tls = BYTES("TLSv1.3"),
+        .user = BYTES("ann"),
     };
 #define HEAD(type) \
     "{\"event\":\"" type "\",\"time\":\"2026-11-21T21:27:20.123Z\",\"shard\":3,\"id\":\"0100000000000abc\","
@@ -60,9 +62,10 @@ static void test_one_line_of_every_type(void **state)
     "\"code\":550,\"status\":\"5.7.1\",\"reply\":\"no\",\"attempts\":3,\"queued_ms\":1500"
     assert_line(&event,
                 HEAD("reception") "\"listener\":\"relay\",\"client\":\"192.0.2.1\",\"sender\":\"a@example.com\","
-                                  "\"recipients\":2,\"bytes\":4096,\"durability\":\"sync\"}\n");
+                                  "\"recipients\":2,\"bytes\":4096,\"durability\":\"sync\","
+                                  "\"tls\":\"TLSv1.3\",\"user\":\"ann\"}\n");
     event.type = EVENT_DELIVERY;
-    assert_line(&event, HEAD("delivery") TRIED "}\n");
+    assert_line(&event, HEAD("delivery") TRIED ",\"tls\":\"TLSv1.3\"}\n");
     event.type = EVENT_DEFERRAL;
     assert_line(&event, HEAD("deferral") TRIED ",\"next_attempt\":\"2026-11-21T21:28:20.123Z\"}\n");
     event.type = EVENT_BOUNCE;
@@ -74,7 +77,7 @@ static void test_one_line_of_every_type(void **state)
     assert_line(&event,
                 HEAD("rejection") "\"listener\":\"relay\",\"client\":\"192.0.2.1\",\"sender\":\"a@example.com\","
                                   "\"phase\":\"rcpt\",\"recipient\":\"b@example.net\",\"code\":550,"
-                                  "\"status\":\"5.7.1\",\"reply\":\"no\"}\n");
+                                  "\"status\":\"5.7.1\",\"reply\":\"no\",\"user\":\"ann\"}\n");
 }
 
 static void test_what_is_not_known_is_empty(void **state)
