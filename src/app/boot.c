@@ -25,8 +25,10 @@
 #include "core/log.h"
 #include "core/stream.h"
 #include "core/tls.h"
+#include "inbound/accounts.h"
 #include "queue/enqueue.h"
 
+#define ACCOUNT_THREADS_MAX 4 /* that compute passwords; each login takes some 50 ms of one */
 #define BOOT_SETTLED_ROUNDS 4 /* quiet looks in a row before mail between shards counts as settled */
 #define BOOT_ROUND_MS 2
 #define BOOT_OUTCOME_WAIT_MS 5 /* about the sync of a slow disk */
@@ -301,6 +303,23 @@ static bool deal_spools(struct boot *boot)
     return true;
 }
 
+static bool start_accounts(struct boot *boot)
+{
+    const struct accounts_settings settings = {
+        .lockout = lockout_defaults(),
+        .threads = boot->mapped->shards < ACCOUNT_THREADS_MAX ? boot->mapped->shards : ACCOUNT_THREADS_MAX,
+        .queue_max = WORKER_QUEUE_DEFAULT,
+        .recent_ms = ACCOUNTS_RECENT_MS_DEFAULT,
+    };
+    int error = accounts_new(&settings, &boot->accounts);
+    if (error != 0) {
+        log_line(LOG_ERROR, "accounts cannot be set up", "error=\"%s\"", strerror(-error));
+        return false;
+    }
+    boot->mapped->inbound.accounts = boot->accounts;
+    return boot_reload_start(boot);
+}
+
 static bool start(struct boot *boot)
 {
     char reason[256] = "";
@@ -328,15 +347,16 @@ int boot_serve(const struct settings *settings)
     if (tls_library_init() != 0) {
         return CLI_CONFIG;
     }
-    boot.mapped = boot_settings_new(settings); /* with what TLS needs */
+    boot.mapped = boot_reload_map(settings); /* with what TLS needs */
     if (boot.mapped == NULL || !deal_spools(&boot)) {
         return CLI_CONFIG;
     }
-    if (!boot_limits_start(&boot) || !start(&boot)) {
+    if (!start_accounts(&boot) || !boot_limits_start(&boot) || !start(&boot)) {
         return CLI_CONFIG;
     }
     int code = boot_run(&boot);
     boot_limits_end(&boot);
+    accounts_delete(boot.accounts);
     boot_reload_free(&boot);
     return code;
 }

@@ -20,6 +20,7 @@ struct boot {
     struct settings *loaded;              /* by a reload, or NULL: `settings` is the caller\'s */
     struct boot_settings *_Atomic mapped; /* the control thread looks at it while a reload replaces it */
     struct admission *admission;
+    struct accounts *accounts;
     struct shard_group *group;
     struct spool *spools[QUEUE_SPOOLS]; /* each entry is written by its own shard, before the loops */
     bool spool_wanted[QUEUE_SPOOLS];
@@ -29,6 +30,7 @@ struct boot {
     atomic_bool stopping;
     struct boot_generation *generations; /* settings of earlier reloads; routes are still looked at */
     struct control *control;
+    uint64_t files; /* what those that TLS needs looked like when they were read */
 };
 
 /* boot.c: runs it on one shard after the other. */
@@ -42,6 +44,12 @@ void boot_shards_join(struct boot *boot);
 /* boot_reload.c: reads the file again and takes over what can change; says in the log what can't. */
 void boot_reload(struct boot *boot);
 void boot_reload_free(struct boot *boot);
+/* The settings mapped, certificates read; NULL when that is not possible, which the log says. */
+struct boot_settings *boot_reload_map(const struct settings *settings);
+/* Reads the passwords, with boot->accounts made; false, and the log says why, when that is not possible. */
+bool boot_reload_start(struct boot *boot);
+/* Reads certificates, keys and passwords again when one of their files has changed. */
+void boot_reload_files(struct boot *boot);
 
 /* boot_run.c: the main thread, from the start of the shards to their end. Returns the exit code. */
 int boot_run(struct boot *boot);

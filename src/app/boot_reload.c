@@ -1,14 +1,20 @@
 /* SIGHUP. All or nothing: with one key changed that needs a restart, nothing is taken over, and the log names every
  * such key.
  *
+ * Certificates are also read again when their files change: a renewal needs no command. Sessions keep what they began
+ * with.
+ *
  * What is replaced is kept until the end: connections and sites still look at their old routes. A reload costs a few
  * kilobytes.
  */
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "app/boot_limits.h"
+#include "app/boot_listener.h"
 #include "app/boot_private.h"
 #include "core/log.h"
+#include "inbound/accounts.h"
 
 static void report_error(void *context, const char *message)
 {
@@ -39,6 +45,55 @@ static void apply(struct shard *shard, void *context)
     }
 }
 
+static uint64_t files_seen(const struct settings *settings);
+
+/* Puts new settings in force. False without memory. */
+static bool adopt(struct boot *boot, struct settings *settings, struct boot_settings *mapped)
+{
+    struct boot_generation *old = calloc(1, sizeof *old);
+    if (old == NULL) {
+        return false;
+    }
+    old->next = boot->generations;
+    old->mapped = boot->mapped;
+    boot->generations = old;
+    if (settings != NULL) {
+        old->settings = boot->loaded;
+        boot->loaded = settings;
+        boot->settings = settings;
+    }
+    mapped->inbound.accounts = boot->accounts;
+    boot->mapped = mapped;
+    for (unsigned i = 0; i < mapped->shards; i++) {
+        shard_call(boot->group, i, apply, boot);
+    }
+    boot_listener_release(old->mapped->listeners, old->mapped->inbound.listeners_count);
+    boot->files = files_seen(boot->settings);
+    return true;
+}
+
+struct boot_settings *boot_reload_map(const struct settings *settings)
+{
+    char reason[768] = "no memory";
+    char quoted[1024];
+    struct boot_settings *mapped = boot_settings_new(settings);
+    if (mapped != NULL && boot_listener_secure(mapped->listeners, settings, reason, sizeof reason)) {
+        return mapped;
+    }
+    log_line(LOG_ERROR, "TLS is not set up", "reason=%s", log_quote(bytes_of_string(reason), quoted, sizeof quoted));
+    if (mapped != NULL) {
+        boot_settings_free(mapped);
+    }
+    return NULL;
+}
+
+/* Those in force stay when the file has errors. */
+static bool load_accounts(struct boot *boot, const struct settings *settings)
+{
+    const char *path = settings->auth.passwords;
+    return path[0] == '\0' || accounts_load(boot->accounts, path, report_error, NULL);
+}
+
 void boot_reload(struct boot *boot)
 {
     struct settings *settings = settings_load(boot->settings->path, report_error, NULL);
@@ -47,31 +102,80 @@ void boot_reload(struct boot *boot)
         return;
     }
     unsigned restarts = settings_diff(boot->settings, settings, report_change, NULL);
-    struct boot_generation *old = restarts == 0 ? calloc(1, sizeof *old) : NULL;
-    struct boot_settings *mapped = old != NULL ? boot_settings_new(settings) : NULL;
-    if (mapped == NULL) {
-        free(old);
+    bool good = restarts == 0 && load_accounts(boot, settings);
+    struct boot_settings *mapped = good ? boot_reload_map(settings) : NULL;
+    struct settings *previous = boot->loaded;
+    if (mapped == NULL || !adopt(boot, settings, mapped)) {
+        if (mapped != NULL) {
+            boot_settings_free(mapped);
+        }
         settings_free(settings);
         log_line(LOG_ERROR, "configuration not reloaded", "keys_that_need_a_restart=%u", restarts);
         return;
     }
-    *old = (struct boot_generation){.next = boot->generations, .settings = boot->loaded, .mapped = boot->mapped};
-    boot->generations = old;
-    boot->loaded = settings;
-    boot->settings = settings;
-    boot->mapped = mapped;
     log_set_level(settings->log.level);
     boot_limits_reload(boot);
-    for (unsigned i = 0; i < mapped->shards; i++) {
-        shard_call(boot->group, i, apply, boot);
-    }
-    if (old->settings != NULL) { /* what nobody looks at any more, and may be large */
-        recipients_delete(old->settings->recipients);
-        old->settings->recipients = NULL;
+    if (previous != NULL) { /* what nobody looks at any more, and may be large */
+        recipients_delete(previous->recipients);
+        previous->recipients = NULL;
     }
     struct recipients_count count = recipients_counts(settings->recipients);
     log_line(LOG_INFO, "configuration reloaded", "path=%s domains=%u mailboxes=%u aliases=%u", settings->path,
              count.domains, count.mailboxes, count.aliases);
+}
+
+/* --- files that are replaced under us ----------------------------------------------------------------------------- */
+
+static void see_file(void *context, const char *path)
+{
+    uint64_t *hash = context;
+    struct stat facts = {0};
+    stat(path, &facts);
+    const uint64_t values[] = {facts.st_dev, facts.st_ino, (uint64_t)facts.st_size, (uint64_t)facts.st_mtim.tv_sec,
+                               (uint64_t)facts.st_mtim.tv_nsec};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        *hash = (*hash ^ values[i]) * 0x100000001b3ull; /* FNV-1a, a word at a time */
+    }
+}
+
+static uint64_t files_seen(const struct settings *settings)
+{
+    uint64_t hash = 0xcbf29ce484222325ull;
+    boot_listener_files(settings, see_file, &hash);
+    return hash;
+}
+
+static void look_at_passwords(struct boot *boot)
+{
+    const char *path = boot->settings->auth.passwords;
+    if (path[0] != '\0' && accounts_load_if_changed(boot->accounts, path, report_error, NULL) == ACCOUNTS_LOADED) {
+        log_line(LOG_INFO, "passwords read again", "path=%s", path);
+    }
+}
+
+bool boot_reload_start(struct boot *boot)
+{
+    boot->files = files_seen(boot->settings);
+    return load_accounts(boot, boot->settings);
+}
+
+void boot_reload_files(struct boot *boot)
+{
+    look_at_passwords(boot);
+    uint64_t seen = files_seen(boot->settings);
+    if (seen == boot->files) {
+        return;
+    }
+    boot->files = seen; /* also when they are no good: that is said once, and looked at again when they change again */
+    struct boot_settings *mapped = boot_reload_map(boot->settings);
+    if (mapped == NULL) {
+        return;
+    }
+    if (!adopt(boot, NULL, mapped)) {
+        boot_settings_free(mapped);
+        return;
+    }
+    log_line(LOG_INFO, "certificates read again", NULL);
 }
 
 void boot_reload_free(struct boot *boot)

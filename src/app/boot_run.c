@@ -12,8 +12,10 @@
 #include "app/notify.h"
 #include "app/signals.h"
 #include "core/log.h"
+#include "inbound/accounts.h"
 
 #define BOOT_STATUS_MS 10000
+#define BOOT_FILES_MS 10000 /* how soon a new certificate is noticed */
 #define BOOT_TRIM_MS 2000   /* after the start, what recovery needed and nobody needs again goes back to the system */
 #define BOOT_ANSWER_MS 2000 /* a loop that does not come round for so long is hung */
 
@@ -79,6 +81,7 @@ static void serve(struct boot *boot)
 {
     uint64_t watchdog_ms = notify_watchdog_ms();
     uint64_t wait_ms = watchdog_ms != 0 ? watchdog_ms : notify_wanted() ? BOOT_STATUS_MS : UINT64_MAX;
+    wait_ms = wait_ms < BOOT_FILES_MS ? wait_ms : BOOT_FILES_MS;
     bool trimmed = false;
     for (;;) {
         switch (signals_wait(trimmed || wait_ms < BOOT_TRIM_MS ? wait_ms : BOOT_TRIM_MS)) {
@@ -97,6 +100,7 @@ static void serve(struct boot *boot)
                 feed_watchdog(boot);
             }
             show_status(boot);
+            boot_reload_files(boot);
             break;
         }
     }
@@ -114,6 +118,7 @@ int boot_run(struct boot *boot)
     log_line(LOG_INFO, "stopping", NULL);
     atomic_store(&boot->stopping, true);
     boot_stop(boot);
+    accounts_stop(boot->accounts);
     if (open) {
         control_delete(boot->control);
     }

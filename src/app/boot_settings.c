@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "app/boot_listener.h"
+
 static unsigned share(unsigned total, unsigned shards)
 {
     return (total + shards - 1) / shards;
@@ -20,35 +22,6 @@ static void map_shards(struct boot_settings *boot, const struct settings *settin
     };
 }
 
-static void map_listener(struct inbound_listener_settings *to, const struct settings_listener *from)
-{
-    *to = (struct inbound_listener_settings){
-        .name = from->name,
-        .endpoint = from->endpoint,
-        .durability = from->durability == SETTINGS_RELAXED ? INBOUND_RELAXED : INBOUND_SYNC,
-        .hostname = from->hostname,
-        .banner = from->banner,
-        .message_bytes_max = from->message_bytes_max,
-        .recipients_max = from->recipients_max,
-        .text_line_bytes_max = from->text_line_bytes_max,
-        .command_bytes_max = from->command_bytes_max,
-        .received_max = from->received_max,
-        .errors_max = from->errors_max,
-        .connections_max = from->connections_max,
-        .connections_per_address_max = from->connections_per_address_max,
-        .relay_networks = from->relay_networks,
-        .relay_networks_count = from->relay_networks_count,
-        .timeouts = {.command_ms = from->timeouts.command_ms,
-                     .data_block_ms = from->timeouts.data_block_ms,
-                     .message_ms = from->timeouts.message_ms,
-                     .session_ms = from->timeouts.session_ms},
-        .rates = from->rates,
-        .greet_pause_ms = from->greet_pause_ms,
-        .error_delay_ms = from->error_delay_ms,
-        .error_delay_after = from->error_delay_after,
-    };
-}
-
 static bool map_inbound(struct boot_settings *boot, const struct settings *settings)
 {
     boot->listeners = calloc(settings->listeners_count, sizeof *boot->listeners);
@@ -56,7 +29,7 @@ static bool map_inbound(struct boot_settings *boot, const struct settings *setti
         return false;
     }
     for (unsigned i = 0; i < settings->listeners_count; i++) {
-        map_listener(&boot->listeners[i], &settings->listeners[i]);
+        boot_listener_map(&boot->listeners[i], settings, i);
     }
     boot->inbound = (struct inbound_settings){
         .listeners = boot->listeners,
@@ -123,10 +96,10 @@ static unsigned add_own_address(struct mx_address *to, const struct config_endpo
     *to = (struct mx_address){.family = endpoint->address.ss_family};
     if (endpoint->address.ss_family == AF_INET) {
         memcpy(to->bytes, &((const struct sockaddr_in *)(const void *)&endpoint->address)->sin_addr, 4);
-    } else {
+    } else if (endpoint->address.ss_family == AF_INET6) {
         memcpy(to->bytes, &((const struct sockaddr_in6 *)(const void *)&endpoint->address)->sin6_addr, 16);
     }
-    return memcmp(to->bytes, wildcard, sizeof wildcard) != 0;
+    return memcmp(to->bytes, wildcard, sizeof wildcard) != 0; /* nor a unix socket */
 }
 
 static bool map_own(struct boot_settings *boot, const struct settings *settings)
@@ -244,6 +217,9 @@ struct boot_settings *boot_settings_new(const struct settings *settings)
 
 void boot_settings_free(struct boot_settings *boot)
 {
+    if (boot->listeners != NULL) {
+        boot_listener_release(boot->listeners, boot->inbound.listeners_count);
+    }
     free(boot->listeners);
     free(boot->routes);
     free(boot->locals);

@@ -58,6 +58,7 @@ static struct inbound *new_object(struct shard *shard, struct admission *admissi
     inbound->listeners = listeners;
     inbound->receive_buffers = settings->receive_buffers;
     inbound->recipients = settings->recipients;
+    inbound->accounts = settings->accounts;
     body_pool_init(&inbound->bodies, settings->body_memory_bytes_max, &shard->metrics->body_memory_bytes);
     block_pool_init(&inbound->small_replies, INBOUND_REPLY_SMALL_BYTES, SPARE_SMALL_REPLIES);
     block_pool_init(&inbound->replies, INBOUND_REPLY_BLOCK_BYTES, SPARE_REPLIES);
@@ -146,6 +147,7 @@ bool inbound_reload(struct inbound *inbound, const struct inbound_settings *sett
 {
     inbound->bodies.bytes_max = settings->body_memory_bytes_max;
     inbound->recipients = settings->recipients;
+    inbound->accounts = settings->accounts;
     for (unsigned i = 0; i < inbound->listeners_count; i++) {
         struct listener *listener = &inbound->listeners[i];
         const struct inbound_listener_settings *wanted = find_settings(settings, listener->profile->name);
@@ -171,7 +173,7 @@ static bool all_gone(const struct inbound *inbound)
             return false;
         }
     }
-    return inbound->session_count == 0 && inbound->reception_count == 0;
+    return inbound->session_count == 0 && inbound->reception_count == 0 && inbound->question_count == 0;
 }
 
 void inbound_settle(struct inbound *inbound)

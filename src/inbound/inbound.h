@@ -20,6 +20,10 @@
 #include "inbound/body.h"
 #include "inbound/rate.h"
 
+struct accounts;
+struct recipients;
+struct tls_context;
+
 #define INBOUND_REPLY_BLOCK_BYTES 4096
 #define INBOUND_REPLY_SMALL_BYTES 256   /* replies that fit do not hold a whole block while they are sent */
 #define INBOUND_OUTPUT_BLOCKED_MS 60000 /* a client that does not read its replies for so long is cut off */
@@ -30,7 +34,24 @@
 
 enum inbound_durability { INBOUND_SYNC, INBOUND_RELAXED };
 
+/* Whose mail a listener takes. */
+enum inbound_role {
+    INBOUND_RELAY,      /* to anywhere from relay_networks; to own domains from everybody */
+    INBOUND_MX,         /* to own domains from everybody */
+    INBOUND_SUBMISSION, /* to anywhere from those who have authenticated, as themselves */
+};
+
+enum inbound_tls { INBOUND_TLS_OFF, INBOUND_TLS_STARTTLS, INBOUND_TLS_IMPLICIT };
+
+struct inbound_networks {
+    const struct config_network *items;
+    unsigned count;
+};
+
 struct inbound_timeouts {
+    uint64_t handshake_ms;  /* of TLS, and as long for a PROXY header */
+    uint64_t auth_ms;       /* from AUTH to its end */
+    uint64_t verifier_ms;   /* for its answer about a token */
     uint64_t command_ms;    /* for a whole command line, however it trickles in */
     uint64_t data_block_ms; /* without any byte of a message */
     uint64_t message_ms;    /* from 354 to the final dot */
@@ -51,8 +72,24 @@ struct inbound_listener_settings {
     unsigned errors_max;
     unsigned connections_max;
     unsigned connections_per_address_max;
-    const struct config_network *relay_networks;
-    unsigned relay_networks_count;
+    enum inbound_role role;
+    bool lmtp;
+    const char *socket_mode;  /* of a unix socket, octal */
+    const char *socket_owner; /* "user", "user:group" or "" */
+    uint32_t extensions; /* SMTP_SERVER_..., without STARTTLS, AUTH, XCLIENT, XFORWARD: those follow from the rest */
+    unsigned mail_max;   /* transactions of a session, 0: any number */
+    uint32_t hold_s_max;
+    enum inbound_tls tls;
+    struct tls_context *tls_context; /* a reference is taken */
+    bool tls_required;
+    unsigned mechanisms; /* MECHANISM_BITs, for sessions inside TLS and, with auth_in_clear, for all */
+    bool auth_in_clear;
+    const char *verifier; /* unix socket that knows OAuth tokens, or "" */
+    unsigned proxy;       /* version of the PROXY header that every connection begins with; 0: none */
+    struct inbound_networks proxy_networks;
+    struct inbound_networks xclient_networks;
+    struct inbound_networks xforward_networks;
+    struct inbound_networks relay_networks;
     struct inbound_timeouts timeouts;
     struct rate_limits rates;
     uint64_t greet_pause_ms;    /* before the greeting; who speaks meanwhile is refused */
@@ -66,6 +103,7 @@ struct inbound_settings {
     uint64_t body_memory_bytes_max;      /* of this shard */
     unsigned receive_buffers;            /* of this shard's ring */
     const struct recipients *recipients; /* own domains, mailboxes and aliases; NULL: none. Not copied */
+    struct accounts *accounts;           /* NULL: nobody can authenticate. Not copied */
 };
 
 struct listener;
@@ -82,10 +120,12 @@ struct inbound {
     struct list sessions;
     unsigned session_count;
     unsigned reception_count; /* with those whose session is gone */
+    unsigned question_count;  /* to the verifier, likewise */
     struct list unsent;       /* sessions with a send in flight, the longest waiting one first */
     struct timer unsent_timer;
     unsigned receive_buffers;
     const struct recipients *recipients; /* as of the last reload; NULL: no own domains */
+    struct accounts *accounts;
     struct shard_hook hook;
     bool stopping;
     bool overdue; /* the stop's deadline has passed */

@@ -23,8 +23,17 @@ bool peer_is_ipv4(const struct peer *peer)
     return memcmp(peer->address, mapped, sizeof mapped) == 0;
 }
 
+bool peer_is_local(const struct peer *peer)
+{
+    static const uint8_t none[16];
+    return memcmp(peer->address, none, sizeof none) == 0;
+}
+
 struct bytes peer_bytes(const struct peer *peer)
 {
+    if (peer_is_local(peer)) {
+        return BYTES("");
+    }
     return peer_is_ipv4(peer) ? bytes_of(peer->address + 12, 4) : bytes_of(peer->address, 16);
 }
 
@@ -32,6 +41,9 @@ struct bytes peer_bytes(const struct peer *peer)
 struct bytes peer_text(const struct peer *peer, char text[PEER_TEXT_BYTES])
 {
     static_assert(PEER_TEXT_BYTES == INET6_ADDRSTRLEN, "room for both");
+    if (peer_is_local(peer)) {
+        return BYTES("");
+    }
     if (!peer_is_ipv4(peer)) {
         CHECK(inet_ntop(AF_INET6, peer->address, text, PEER_TEXT_BYTES) != NULL);
         return bytes_of_string(text);

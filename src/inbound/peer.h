@@ -14,14 +14,17 @@ struct peer {
     uint8_t address[16];
 };
 
+/* Of a unix socket: no address at all. */
+bool peer_is_local(const struct peer *peer);
+
 /* Neither IPv4 nor IPv6 gives the unspecified address. */
 struct peer peer_of(const struct sockaddr *address);
 bool peer_is_ipv4(const struct peer *peer);
 
-/* 4 or 16 bytes, network order; points into the peer. */
+/* 4 or 16 bytes, network order, none of a unix socket; points into the peer. */
 struct bytes peer_bytes(const struct peer *peer);
 
-/* "192.0.2.1" or "2001:db8::1", in `text`; without a NUL. */
+/* "192.0.2.1", "2001:db8::1" or, of a unix socket, ""; in `text`, without a NUL. */
 struct bytes peer_text(const struct peer *peer, char text[PEER_TEXT_BYTES]);
 
 #endif

@@ -5,6 +5,9 @@
 static const struct reply storage_failed = {
     .code = 421, .enhanced = {4, 3, 0}, .text = {"Mail storage has failed, try again later", 40}};
 
+static const struct reply sender_not_owned = {
+    .code = 550, .enhanced = {5, 7, 1}, .text = {"Not an address of your account", 30}};
+
 static bool network_holds(const struct config_network *network, const uint8_t address[16])
 {
     unsigned whole = network->prefix_bits / 8;
@@ -15,13 +18,28 @@ static bool network_holds(const struct config_network *network, const uint8_t ad
     return rest == 0 || ((network->address[whole] ^ address[whole]) >> (8 - rest)) == 0;
 }
 
+static bool among(const struct inbound_networks *networks, const struct peer *peer)
+{
+    for (unsigned i = 0; i < networks->count; i++) {
+        if (network_holds(&networks->items[i], peer->address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct policy_client policy_connect(const struct profile *profile, const struct peer *peer)
 {
-    struct policy_client client = {.may_relay = false};
-    for (unsigned i = 0; i < profile->relay_networks_count && !client.may_relay; i++) {
-        client.may_relay = network_holds(&profile->relay_networks[i], peer->address);
-    }
-    return client;
+    return (struct policy_client){
+        .may_relay = among(&profile->relay_networks, peer),
+        .may_speak_for = among(&profile->xclient_networks, peer),
+        .may_forward = among(&profile->xforward_networks, peer),
+    };
+}
+
+bool policy_proxy(const struct profile *profile, const struct peer *peer)
+{
+    return among(&profile->proxy_networks, peer);
 }
 
 const struct reply *policy_mail(const struct inbound *inbound)
@@ -40,12 +58,30 @@ const struct reply *policy_mail(const struct inbound *inbound)
     return enqueue_full(inbound->shard) ? reply_of(REPLY_NO_SPACE) : NULL;
 }
 
-const struct reply *policy_recipient(const struct policy_client *client, const struct address *recipient)
+const struct reply *policy_sender(const struct login_identity *identity, const struct address *sender)
 {
-    if (client->may_relay || recipient->kind == ADDRESS_POSTMASTER) {
-        return NULL;
+    char room[LIMIT_ADDRESS_BYTES + 1];
+    struct buffer text = buffer_of(room, sizeof room);
+    CHECK(identity->account != NULL && address_append_folded(&text, sender));
+    return credentials_may_send(identity->credentials, identity->account, buffer_bytes(&text)) ? NULL
+                                                                                               : &sender_not_owned;
+}
+
+const struct reply *policy_recipient(const struct inbound *inbound, const struct policy_client *client,
+                                     bool authenticated, const struct address *recipient,
+                                     struct recipients_answer *ret_answer)
+{
+    bool postmaster = recipient->kind == ADDRESS_POSTMASTER;
+    *ret_answer = inbound->recipients != NULL
+                      ? recipients_lookup(inbound->recipients, recipient)
+                      : (struct recipients_answer){.verdict = postmaster ? RECIPIENTS_MAILBOX : RECIPIENTS_FOREIGN};
+    switch (ret_answer->verdict) {
+    case RECIPIENTS_FOREIGN: return client->may_relay || authenticated ? NULL : reply_of(REPLY_RELAY_DENIED);
+    case RECIPIENTS_UNKNOWN: return reply_of(REPLY_UNKNOWN_USER);
+    case RECIPIENTS_MAILBOX:
+    case RECIPIENTS_FORWARD: break;
     }
-    return reply_of(REPLY_RELAY_DENIED);
+    return NULL;
 }
 
 const struct reply *policy_storage_reply(enum err err)

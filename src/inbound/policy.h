@@ -3,24 +3,37 @@
 #ifndef INBOUND_POLICY_H
 #define INBOUND_POLICY_H
 
+#include "inbound/login.h"
 #include "inbound/peer.h"
 #include "inbound/profile.h"
+#include "inbound/recipients.h"
 #include "smtp/reply.h"
 #include "spool/spool.h"
 
-/* What is known about a client once it is connected. */
+/* What is known about a client once it is connected, and again once a proxy has told who it really is. */
 struct policy_client {
-    bool may_relay; /* from a configured network: may send to anywhere */
+    bool may_relay;     /* from a configured network: may send to anywhere */
+    bool may_speak_for; /* XCLIENT */
+    bool may_forward;   /* XFORWARD */
 };
 
 struct policy_client policy_connect(const struct profile *profile, const struct peer *peer);
 
+/* May a connection from there begin with a PROXY header? */
+bool policy_proxy(const struct profile *profile, const struct peer *peer);
+
 /* MAIL: can this host take a message at all now? */
 const struct reply *policy_mail(const struct inbound *inbound);
 
-/* RCPT: may this client send to this recipient? Only <Postmaster> is ours (RFC 5321 4.5.1), everything else is
- * relayed. */
-const struct reply *policy_recipient(const struct policy_client *client, const struct address *recipient);
+/* MAIL on a submission listener, or by somebody who has authenticated: is it one of the account's addresses? */
+const struct reply *policy_sender(const struct login_identity *identity, const struct address *sender);
+
+/* RCPT: may this client send to this recipient? Own domains take mail for those who are there, others are relayed for
+ * clients from configured networks and for those who have authenticated. With NULL *ret_answer says what the recipient
+ * stands for; its targets are valid until the shard's next turn. */
+const struct reply *policy_recipient(const struct inbound *inbound, const struct policy_client *client,
+                                     bool authenticated, const struct address *recipient,
+                                     struct recipients_answer *ret_answer);
 
 /* The reply for a message that could not be stored. */
 const struct reply *policy_storage_reply(enum err err);

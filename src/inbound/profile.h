@@ -10,6 +10,13 @@
 struct profile {
     unsigned references;
     enum inbound_durability durability;
+    enum inbound_role role;
+    enum inbound_tls tls;
+    struct tls_context *tls_context; /* NULL: none */
+    unsigned mechanisms_clear;       /* MECHANISM_BITs */
+    unsigned mechanisms_secure;
+    bool behind_proxy;
+    uint8_t proxy_version;
     unsigned connections_max;
     unsigned connections_per_address_max;
     struct inbound_timeouts timeouts;
@@ -20,9 +27,13 @@ struct profile {
     struct smtp_server_config smtp;
     struct bytes name;
     struct bytes greeting; /* the whole reply: it is the same for all */
-    struct config_network *relay_networks;
-    unsigned relay_networks_count;
-    char text[]; /* what the spans above point to */
+    struct inbound_networks proxy_networks;
+    struct inbound_networks xclient_networks;
+    struct inbound_networks xforward_networks;
+    struct inbound_networks relay_networks;
+    struct config_network *networks; /* all of them */
+    struct bytes verifier;           /* path, "": none */
+    char text[];                     /* what the spans above point to */
 };
 
 /* A copy with one reference; NULL without memory. */

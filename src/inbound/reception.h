@@ -4,11 +4,14 @@
 #ifndef INBOUND_RECEPTION_H
 #define INBOUND_RECEPTION_H
 
+#include "core/tls.h"
 #include "inbound/inbound.h"
 #include "inbound/peer.h"
 #include "inbound/profile.h"
+#include "inbound/recipients.h"
 #include "mail/address.h"
-#include "smtp/dot.h"
+#include "smtp/params.h"
+#include "smtp/server.h"
 #include "spool/spool.h"
 
 #define RECEPTION_ENVELOPE_BYTES_MIN 1024
@@ -19,12 +22,19 @@
 
 struct reception;
 
-/* What stays the same during a session. Spans live as long as the session. */
+/* Who sends the message. Spans live as long as the session. */
 struct reception_client {
     const struct peer *peer;
     struct bytes helo;
     struct profile *profile;
-    bool extended; /* EHLO */
+    bool extended;               /* EHLO */
+    bool trusted;                /* may relay, or has authenticated: what it says about AUTH= and priority counts */
+    const struct tls_facts *tls; /* NULL: in clear text */
+    struct bytes account;        /* of AUTH, or "" */
+    struct bytes tenant;         /* of the account, or "" */
+    /* For the trace only, as a trusted filter in front told it by XFORWARD; else as above. */
+    const struct peer *trace_peer;
+    struct bytes trace_helo;
 };
 
 size_t reception_bytes(void); /* of memory per message in hand, for the shard's pool */
@@ -32,10 +42,14 @@ size_t reception_bytes(void); /* of memory per message in hand, for the shard's 
 /* `changed` is called when reception_stalled or reception_finished may have changed, never from inside a function of
  * this file. NULL without memory. */
 struct reception *reception_begin(struct inbound *inbound, const struct reception_client *client,
-                                  const struct address *sender, void (*changed)(void *owner), void *owner);
+                                  const struct address *sender, const struct params_mail *params,
+                                  void (*changed)(void *owner), void *owner);
 
-/* ERR_FULL: the envelope has its largest size. ERR_NO_MEMORY: the pool is exhausted. Nothing was added then. */
-enum err reception_add_recipient(struct reception *reception, const struct address *recipient);
+/* ERR_FULL: the envelope has its largest size, or most recipients. ERR_NO_MEMORY: the pool is exhausted. Nothing was
+ * added then. The targets of an alias stand in for the address, with its NOTIFY, and its ORCPT or what stands for none
+ * (RFC 3461 5.2.7.3). */
+enum err reception_add_recipient(struct reception *reception, const struct address *recipient,
+                                 const struct params_rcpt *params, const struct recipients_answer *answer);
 
 /* A piece in wire form, copied. Never fails here: what cannot be kept is drained, and reception_finish will say so. */
 void reception_body(struct reception *reception, struct bytes piece);
@@ -43,8 +57,9 @@ void reception_body(struct reception *reception, struct bytes piece);
 /* So much waits for the disk that no more input may be taken. */
 bool reception_stalled(const struct reception *reception);
 
-/* The message is whole: stores it. `dot` is what the machine found out about it. */
-void reception_finish(struct reception *reception, const struct reception_client *client, const struct dot *dot);
+/* The message is whole: stores it. The machine knows what it found out about it. */
+void reception_finish(struct reception *reception, const struct reception_client *client,
+                      const struct smtp_server *machine);
 
 /* The outcome, after reception_finish. ERR_OK: durable (or written, when the listener is relaxed), queued, counted. */
 bool reception_finished(const struct reception *reception, enum err *ret_err);

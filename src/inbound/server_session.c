@@ -20,24 +20,37 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/crypto.h"
+#include "core/stream_tls.h"
 #include "inbound/session.h"
 
 /* --- memory of a session --- */
 
+/* What was a password is overwritten. */
+static void give_line(struct server_session *session)
+{
+    if (session->machine.line != NULL && session->secret_line) {
+        crypto_wipe(session->machine.line, session->line_bytes);
+        session->secret_line = false;
+    }
+    free(session->machine.line);
+    session->machine.line = NULL;
+}
+
 static bool take_line(struct server_session *session)
 {
-    session->machine.line = malloc(session->profile->smtp.command_bytes_max);
-    if (session->machine.line == NULL) {
+    char *line = malloc(session->machine.line_bytes);
+    if (line == NULL) {
         server_session_close(session, true);
         return false;
     }
+    if (session->machine.line_length != 0) {
+        memcpy(line, session->machine.line, session->machine.line_length);
+    }
+    give_line(session);
+    session->machine.line = line;
+    session->line_bytes = session->machine.line_bytes;
     return true;
-}
-
-static void give_line(struct server_session *session)
-{
-    free(session->machine.line);
-    session->machine.line = NULL;
 }
 
 /* --- closing --- */
@@ -47,7 +60,9 @@ static void closed(struct stream *stream)
     struct server_session *session = CONTAINER_OF(stream, struct server_session, stream);
     struct inbound *inbound = session->inbound;
     session_output_free(session);
+    session_proxy_free(session);
     give_line(session);
+    login_identity_give(&session->identity);
     list_remove(&session->node);
     inbound->session_count--;
     metric_set_to(&inbound->shard->metrics->sessions, inbound->session_count);
@@ -62,6 +77,7 @@ void server_session_close(struct server_session *session, bool abort)
 {
     CHECK(session->stage != SESSION_CLOSED);
     session->stage = SESSION_CLOSED;
+    session_auth_end(session);
     session_command_drop_reception(session);
     list_remove(&session->unsent);
     shard_disarm(session->inbound->shard, &session->timer);
@@ -76,6 +92,7 @@ static bool step(struct server_session *session)
     struct bytes run = stream_input(&session->stream);
     struct bytes input = run;
     bool more = true;
+    session->machine.now_s = session->inbound->shard->wall_ms / 1000;
     enum smtp_server_event event = smtp_server_next(&session->machine, &input, &session->out);
     switch (event) {
     case SMTP_SERVER_WANT_INPUT: more = run.length != 0; break; /* there may be another run behind this one */
@@ -90,8 +107,8 @@ static bool step(struct server_session *session)
 
 static bool may_step(const struct server_session *session)
 {
-    return session->stage == SESSION_TALKING && !session->committing &&
-           (session->reception == NULL || !reception_stalled(session->reception));
+    return session->stage == SESSION_TALKING && !session->committing && !session->deciding && !session->starting_tls &&
+           session->held_ms == 0 && (session->reception == NULL || !reception_stalled(session->reception));
 }
 
 /* When the shard stops: 421 between transactions, and in them once the deadline has passed. */
@@ -104,15 +121,34 @@ static void consider_stop(struct server_session *session)
     }
 }
 
+/* Errors cost: they count against the client's rates, and from some number on each takes time. */
+static void charge_errors(struct server_session *session)
+{
+    const struct profile *profile = session->profile;
+    struct throttle_client client = session_throttle(session);
+    uint32_t errors = session->machine.errors;
+    for (; session->errors < errors && session->farewell == NULL; session->errors++) {
+        session->farewell = throttle_error(session->inbound, profile, &client);
+        if (profile->error_delay_ms != 0 && errors >= profile->error_delay_after) {
+            session->held_ms = session_now_ms(session) + profile->error_delay_ms;
+        }
+    }
+    session->errors = errors;
+}
+
 static void talk(struct server_session *session)
 {
     size_t said = session->out.length;
     uint64_t received = session->stream.received_bytes;
     bool more = true;
     session_command_answer_end(session);
+    session_auth_conclude(session);
     while (more && may_step(session)) {
         consider_stop(session);
         more = (session->farewell == NULL || session_output_say_farewell(session)) && step(session);
+        if (session->errors != session->machine.errors) {
+            charge_errors(session);
+        }
     }
     if (session->stage == SESSION_CLOSED) {
         return;
@@ -141,9 +177,11 @@ static void leave(struct server_session *session)
         return;
     }
     session->stage = SESSION_LINGERING;
-    session->linger_ms = session_now_ms(session) + INBOUND_LINGER_MS;
+    session->phase_ms = session_now_ms(session);
     session->counted_bytes = session->stream.received_bytes;
-    shutdown(session->stream.fd, SHUT_WR);
+    if (!session->stream.secured) { /* else our end is said by close_notify, when the stream is closed */
+        shutdown(session->stream.fd, SHUT_WR);
+    }
 }
 
 static void linger(struct server_session *session)
@@ -157,12 +195,15 @@ static void linger(struct server_session *session)
     }
 }
 
-/* The nearest moment at which something has to have happened; UINT64_MAX when we wait for ourselves. */
-static uint64_t deadline_of(const struct server_session *session)
+/* While talking. */
+static uint64_t command_deadline(const struct server_session *session)
 {
     const struct inbound_timeouts *timeouts = &session->profile->timeouts;
-    if (session->stage == SESSION_LINGERING) {
-        return session->linger_ms;
+    if (session->held_ms != 0) {
+        return session->held_ms;
+    }
+    if (session->login != NULL && session->farewell == NULL) {
+        return session->phase_ms + timeouts->auth_ms;
     }
     if (session->farewell != NULL || !may_step(session)) {
         return UINT64_MAX;
@@ -178,11 +219,95 @@ static uint64_t deadline_of(const struct server_session *session)
     return step_ms < whole_ms ? step_ms : whole_ms;
 }
 
+/* The nearest moment at which something has to have happened; UINT64_MAX when we wait for ourselves. */
+static uint64_t deadline_of(const struct server_session *session)
+{
+    switch ((enum session_stage)session->stage) {
+    case SESSION_PROXY:
+    case SESSION_HANDSHAKE: return session->phase_ms + session->profile->timeouts.handshake_ms;
+    case SESSION_PAUSING: return session->phase_ms + session->profile->greet_pause_ms;
+    case SESSION_TALKING: return command_deadline(session);
+    case SESSION_LEAVING: return session->held_ms != 0 ? session->held_ms : UINT64_MAX;
+    case SESSION_LINGERING: return session->phase_ms + INBOUND_LINGER_MS;
+    case SESSION_CLOSED: break;
+    }
+    return UINT64_MAX;
+}
+
 static void arm_timer(struct server_session *session)
 {
     uint64_t deadline = deadline_of(session);
     if (deadline != UINT64_MAX && (!wheel_armed(&session->timer) || deadline < session->timer.expires_ms)) {
         wheel_arm(&session->inbound->shard->wheel, &session->timer, deadline);
+    }
+}
+
+/* --- before the first command --- */
+
+void server_session_greet(struct server_session *session)
+{
+    session->stage = SESSION_TALKING;
+    session->command_ms = session_now_ms(session);
+    session_output_send(session, session->profile->greeting);
+}
+
+void server_session_admitted(struct server_session *session)
+{
+    session->phase_ms = session_now_ms(session);
+    if (session->profile->tls == INBOUND_TLS_IMPLICIT && !session->stream.secured) {
+        if (session->farewell != NULL) {
+            server_session_close(session, false); /* in clear text nobody would understand it */
+        } else {
+            session_tls_start(session);
+        }
+    } else if (session->farewell != NULL) {
+        session->stage = SESSION_TALKING; /* instead of the greeting */
+    } else if (session->profile->greet_pause_ms != 0) {
+        session->stage = SESSION_PAUSING;
+    } else {
+        server_session_greet(session);
+    }
+}
+
+/* RFC 5321 3.1: who speaks before the greeting is no mail client. */
+static void pause_session(struct server_session *session)
+{
+    static const struct reply too_early = {
+        .code = 554, .enhanced = {5, 5, 0}, .text = {"You spoke before the greeting", 29}};
+    if (session->stream.eof) {
+        server_session_close(session, false);
+    } else if (stream_input(&session->stream).length != 0 && session_output_make_room(session)) {
+        metric_add(&session_metrics(session)->early_talkers, 1);
+        session_command_tell(session, "connect", BYTES(""), &too_early);
+        smtp_server_greet_refusing(&session->machine, &session->out, &too_early);
+        session->stage = SESSION_TALKING;
+    }
+}
+
+/* What happens in a stage may be that the next one begins. */
+static void begin(struct server_session *session)
+{
+    if (session->inbound->stopping && session->stage < SESSION_TALKING) {
+        server_session_close(session, false);
+    }
+    if (session->stage == SESSION_PROXY) {
+        session_proxy_read(session);
+    }
+    if (session->stage == SESSION_HANDSHAKE) {
+        session_tls_look(session);
+    }
+    if (session->stage == SESSION_PAUSING) {
+        pause_session(session);
+    }
+}
+
+static void end(struct server_session *session)
+{
+    if (session->stage == SESSION_LEAVING) {
+        leave(session);
+    }
+    if (session->stage == SESSION_LINGERING) {
+        linger(session);
     }
 }
 
@@ -192,27 +317,33 @@ void server_session_drive(struct server_session *session)
         return;
     }
     if (session->stream.error != 0) {
+        if (session->stage == SESSION_HANDSHAKE) {
+            session_tls_failed(session, stream_tls_reason(&session->stream));
+        }
         server_session_close(session, true);
         return;
     }
-    session_output_take_sent(session);
+    if (session->stage < SESSION_TALKING) {
+        begin(session);
+    }
+    if (session->stage >= SESSION_TALKING && session->stage != SESSION_CLOSED) {
+        session_output_take_sent(session);
+    }
     if (session->stage == SESSION_TALKING) {
         talk(session);
     }
     if (session->stage == SESSION_TALKING || session->stage == SESSION_LEAVING) {
         session_output_flush(session);
     }
-    if (session->stage == SESSION_LEAVING) {
-        leave(session);
-    }
-    if (session->stage == SESSION_LINGERING) {
-        linger(session);
-    }
+    end(session);
     if (session->stage == SESSION_CLOSED) {
         return;
     }
     if (session->out.length == 0) {
         session_output_give(session);
+    }
+    if (session->starting_tls && session->out.length == 0 && !stream_sending(&session->stream)) {
+        session_tls_start(session);
     }
     arm_timer(session);
 }
@@ -222,12 +353,21 @@ static void timer_fired(struct timer *timer)
     struct server_session *session = CONTAINER_OF(timer, struct server_session, timer);
     if (session_now_ms(session) < deadline_of(session)) {
         arm_timer(session);
-    } else if (session->stage == SESSION_LINGERING) {
-        server_session_close(session, true);
-    } else {
-        session->farewell = reply_of(REPLY_IDLE);
-        server_session_drive(session);
+        return;
     }
+    switch ((enum session_stage)session->stage) {
+    case SESSION_HANDSHAKE: session_tls_failed(session, "The handshake took too long"); /* fall through */
+    case SESSION_PROXY:
+    case SESSION_LINGERING: server_session_close(session, true); return;
+    case SESSION_PAUSING: server_session_greet(session); break;
+    default:
+        if (session->held_ms == 0) {
+            session_auth_end(session);
+            session->farewell = reply_of(REPLY_IDLE);
+        }
+        session->held_ms = 0;
+    }
+    server_session_drive(session);
 }
 
 static void woken(struct stream *stream)
@@ -253,11 +393,12 @@ void server_session_open(struct inbound *inbound, const struct listener_connecti
         .began_ms = now,
         .command_ms = now,
         .ticket = connection->ticket,
+        .phase_ms = now,
         .peer = connection->peer,
-        .client = policy_connect(profile, &connection->peer),
-        .stage = SESSION_TALKING,
+        .stage = SESSION_PROXY,
     };
     smtp_server_init(&session->machine, &session->profile->smtp);
+    session_proxy_judge(session);
     list_init(&session->node);
     list_init(&session->unsent);
     wheel_timer_init(&session->timer, timer_fired);
@@ -265,8 +406,14 @@ void server_session_open(struct inbound *inbound, const struct listener_connecti
     inbound->session_count++;
     metric_set_to(&inbound->shard->metrics->sessions, inbound->session_count);
     stream_open(&session->stream, inbound->shard, connection->fd, woken);
-    session_output_send(session, session->profile->greeting);
-    arm_timer(session);
+    if (!profile->behind_proxy) {
+        server_session_admitted(session);
+    } else if (!policy_proxy(profile, &session->peer)) {
+        session_proxy_refuse(session);
+    }
+    if (session->stage != SESSION_CLOSED) {
+        arm_timer(session);
+    }
 }
 
 /* --- all sessions of the shard --- */

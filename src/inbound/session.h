@@ -1,5 +1,5 @@
 /* An SMTP session, for the files that drive it only: server_session.c (control flow), session_output.c (replies),
- * session_command.c (what the machine's events lead to). */
+ * session_command.c (what the machine's events lead to), session_tls.c, session_auth.c, session_proxy.c. */
 #ifndef INBOUND_SESSION_H
 #define INBOUND_SESSION_H
 
@@ -9,8 +9,25 @@
 #include "inbound/reception.h"
 #include "inbound/server_session.h"
 #include "inbound/session_event.h"
+#include "inbound/throttle.h"
 
-enum session_stage { SESSION_TALKING, SESSION_LEAVING, SESSION_LINGERING, SESSION_CLOSED };
+enum session_stage {
+    SESSION_PROXY,     /* a PROXY header comes first */
+    SESSION_HANDSHAKE, /* of TLS */
+    SESSION_PAUSING,   /* before the greeting */
+    SESSION_TALKING,
+    SESSION_LEAVING,
+    SESSION_LINGERING,
+    SESSION_CLOSED,
+};
+
+/* For whom a trusted filter in front says that it speaks (XFORWARD): until the end of the transaction. */
+struct session_trace {
+    struct peer peer;
+    bool has_peer;
+    uint8_t helo_length;
+    char helo[LIMIT_DOMAIN_BYTES];
+};
 
 struct server_session {
     struct stream stream;
@@ -26,18 +43,33 @@ struct server_session {
     size_t sent; /* of out */
     void *small; /* what is being sent was copied to here; NULL: it was not */
     uint64_t began_ms;
-    uint64_t command_ms; /* when the last command was answered */
-    uint64_t message_ms; /* when 354 was said */
-    uint64_t data_ms;    /* when the last piece of the message came */
-    uint64_t output_ms;  /* when the send in flight began */
-    uint64_t linger_ms;
+    uint64_t command_ms;    /* when the last command was answered */
+    uint64_t message_ms;    /* when 354 was said */
+    uint64_t data_ms;       /* when the last piece of the message came */
+    uint64_t output_ms;     /* when the send in flight began */
+    uint64_t phase_ms;      /* when the stage, or the AUTH under way, began */
+    uint64_t held_ms;       /* until then nothing is said and nothing read: refusals cost time */
     uint64_t counted_bytes; /* received, as far as the metric knows */
     struct admission_ticket ticket;
     struct peer peer;
     struct policy_client client;
-    uint8_t stage;   /* enum session_stage */
-    bool committing; /* END waits for its answer */
+    uint8_t stage;     /* enum session_stage */
+    bool committing;   /* END waits for its answer */
+    bool deciding;     /* AUTH waits for a worker, the verifier, or room to say what was decided */
+    bool decided;      /* session->login_event is to be said */
+    bool starting_tls; /* 220 is said; TLS begins when it is sent */
+    bool secret_line;  /* the line block had a response of AUTH in it */
     bool said_farewell;
+    uint8_t login_event;               /* enum login_event */
+    uint8_t mechanism;                 /* of the AUTH under way */
+    uint32_t errors;                   /* as counted by the rates */
+    struct login *login;               /* AUTH under way */
+    struct session_question *question; /* to the verifier */
+    struct login_identity identity;
+    struct session_trace *trace;
+    char *proxy_header; /* as far as it has come, when it comes in pieces */
+    uint16_t proxy_length;
+    uint32_t line_bytes; /* of the line block */
     uint8_t helo_length;
     char helo[LIMIT_DOMAIN_BYTES];
 };
@@ -61,8 +93,66 @@ void server_session_drive(struct server_session *session);
 /* Its completion frees the session. A commit that has begun goes on without it. */
 void server_session_close(struct server_session *session, bool abort);
 
+/* Of AUTH, or "". */
+static inline struct bytes session_user(const struct server_session *session)
+{
+    return session->identity.account != NULL ? session->identity.account->name : BYTES("");
+}
+
+static inline bool session_authenticated(const struct server_session *session)
+{
+    return session->identity.account != NULL;
+}
+
+/* For whom it speaks; of a unix socket NULL. */
+static inline struct throttle_client session_throttle(const struct server_session *session)
+{
+    return (struct throttle_client){
+        .peer = peer_is_local(&session->peer) ? NULL : &session->peer,
+        .account = session_user(session),
+        .listener = session->ticket.listener,
+    };
+}
+
+/* server_session.c: what comes before the first command: a PROXY header is read or not needed, TLS stands or is not
+ * needed yet; the greeting is said, or the pause before it begins. */
+void server_session_admitted(struct server_session *session);
+void server_session_greet(struct server_session *session);
+
+/* session_tls.c: STARTTLS was asked for; TLS begins now (or the session ends); has the handshake ended? */
+void session_tls_asked(struct server_session *session);
+void session_tls_start(struct server_session *session);
+void session_tls_look(struct server_session *session);
+void session_tls_failed(struct server_session *session, const char *reason);
+/* NULL in clear text. */
+const struct tls_facts *session_tls_facts(const struct server_session *session);
+
+/* session_auth.c: the next response; says what was decided meanwhile, if there is room; the exchange is over, whatever
+ * became of it. */
+void session_auth_step(struct server_session *session);
+void session_auth_conclude(struct server_session *session);
+void session_auth_end(struct server_session *session);
+/* session_question.c: asks the verifier; session_auth_answered is called with its line, "" when there is none. */
+bool session_question_ask(struct server_session *session);
+void session_question_drop(struct server_session *session);
+void session_auth_answered(struct server_session *session, struct bytes line);
+
+/* session_proxy.c: whom it is from decides what it may; the PROXY header, as far as it has come; XCLIENT; XFORWARD. */
+void session_proxy_judge(struct server_session *session);
+void session_proxy_refuse(struct server_session *session);
+void session_proxy_read(struct server_session *session);
+void session_proxy_xclient(struct server_session *session);
+void session_proxy_xforward(struct server_session *session);
+/* What XFORWARD said; that and the header. */
+void session_proxy_forget(struct server_session *session);
+void session_proxy_free(struct server_session *session);
+
 /* session_command.c: one event of the machine each, but for the three that only move bytes. */
 void session_command_event(struct server_session *session, enum smtp_server_event event);
+/* Answers the outstanding event: yes when `refusal` is NULL, else no, for the event log in that phase. */
+void session_command_answer(struct server_session *session, const char *phase, const struct reply *refusal);
+void session_command_tell(const struct server_session *session, const char *phase, struct bytes user,
+                          const struct reply *reply);
 /* Answers END when the message's fate is known. */
 void session_command_answer_end(struct server_session *session);
 /* The transaction is over, whatever became of it. */

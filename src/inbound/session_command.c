@@ -1,13 +1,23 @@
 /* What the machine's events lead to: the rule that is asked, the envelope and the body, the answer. */
 #include "inbound/session.h"
 
+/* Spans live in the session. */
 static struct reception_client client_of(const struct server_session *session)
 {
+    const struct session_trace *trace = session->trace;
+    struct bytes helo = bytes_of(session->helo, session->helo_length);
+    bool known = session_authenticated(session);
     return (struct reception_client){
         .peer = &session->peer,
-        .helo = bytes_of(session->helo, session->helo_length),
+        .helo = helo,
         .profile = session->profile,
         .extended = session->machine.extended,
+        .trusted = session->client.may_relay || known,
+        .tls = session_tls_facts(session),
+        .account = session_user(session),
+        .tenant = known ? session->identity.account->tenant : BYTES(""),
+        .trace_peer = trace != NULL && trace->has_peer ? &trace->peer : &session->peer,
+        .trace_helo = trace != NULL && trace->helo_length != 0 ? bytes_of(trace->helo, trace->helo_length) : helo,
     };
 }
 
@@ -16,6 +26,7 @@ void session_command_drop_reception(struct server_session *session)
     if (session->reception != NULL) {
         reception_release(session->reception);
         session->reception = NULL;
+        session_proxy_forget(session);
     }
     session->committing = false;
 }
@@ -28,27 +39,29 @@ static void on_helo(struct server_session *session)
     session->helo_length = (uint8_t)name.length;
 }
 
-static void tell_rejection(const struct server_session *session, const char *phase, const struct reply *reply)
+void session_command_tell(const struct server_session *session, const char *phase, struct bytes user,
+                          const struct reply *reply)
 {
     const struct smtp_server *machine = &session->machine;
+    const struct session_trace *trace = session->trace;
     session_event_rejection(&(struct session_event){
         .shard = session->inbound->shard,
         .listener = session->profile->name,
-        .peer = &session->peer,
+        .peer = trace != NULL && trace->has_peer ? &trace->peer : &session->peer,
         .phase = phase,
+        .user = user,
         .sender = machine->awaiting == SMTP_SERVER_MAIL ? machine->mail.path.mailbox : BYTES(""),
         .recipient = machine->awaiting == SMTP_SERVER_RCPT ? machine->rcpt.path.mailbox : BYTES(""),
         .reply = reply,
     });
 }
 
-/* `refusal` NULL: yes. */
-static void answer(struct server_session *session, const char *phase, const struct reply *refusal)
+void session_command_answer(struct server_session *session, const char *phase, const struct reply *refusal)
 {
     if (refusal == NULL) {
         smtp_server_accept(&session->machine, &session->out);
     } else {
-        tell_rejection(session, phase, refusal);
+        session_command_tell(session, phase, session_user(session), refusal);
         smtp_server_refuse(&session->machine, &session->out, refusal);
     }
 }
@@ -58,38 +71,65 @@ static void reception_changed(void *owner)
     server_session_drive(owner);
 }
 
-static void on_mail(struct server_session *session)
+/* RFC 6710 5.1: the priority is lowered, and the client told so. */
+static const struct reply priority_lowered = {
+    .code = 250, .enhanced = {2, 3, 6}, .text = {"Sender ok, but of no higher priority than others", 48}};
+
+static const struct reply *refusal_of_mail(struct server_session *session)
 {
+    struct throttle_client client = session_throttle(session);
     const struct reply *refusal = policy_mail(session->inbound);
     if (refusal == NULL && session_now_ms(session) >= session->began_ms + session->profile->timeouts.session_ms) {
         refusal = reply_of(REPLY_IDLE);
     }
+    if (refusal == NULL && session_authenticated(session)) {
+        refusal = policy_sender(&session->identity, &session->machine.mail.path);
+    }
+    return refusal != NULL ? refusal : throttle_message(session->inbound, session->profile, &client);
+}
+
+static void on_mail(struct server_session *session)
+{
+    const struct params_mail *params = &session->machine.mail.params;
+    const struct reply *refusal = refusal_of_mail(session);
+    bool lowered = false;
     if (refusal == NULL) {
         struct reception_client client = client_of(session);
-        session->reception = reception_begin(session->inbound, &client, &session->machine.mail.path, reception_changed,
-                                             session);
+        lowered = params->priority > 0 && !client.trusted;
+        session->reception = reception_begin(session->inbound, &client, &session->machine.mail.path, params,
+                                             reception_changed, session);
         refusal = session->reception == NULL ? reply_of(REPLY_NO_SPACE) : NULL;
     }
-    answer(session, "mail", refusal);
+    if (refusal == NULL && lowered) {
+        smtp_server_accept_reply(&session->machine, &session->out, &priority_lowered);
+    } else {
+        session_command_answer(session, "mail", refusal);
+    }
 }
 
 static void on_rcpt(struct server_session *session)
 {
     const struct address *recipient = &session->machine.rcpt.path;
-    const struct reply *refusal = policy_recipient(&session->client, recipient);
+    struct throttle_client client = session_throttle(session);
+    struct recipients_answer found;
+    const struct reply *refusal = policy_recipient(session->inbound, &session->client, session_authenticated(session),
+                                                   recipient, &found);
     if (refusal == NULL) {
-        enum err err = reception_add_recipient(session->reception, recipient);
+        refusal = throttle_recipient(session->inbound, session->profile, &client);
+    }
+    if (refusal == NULL) {
+        enum err err = reception_add_recipient(session->reception, recipient, &session->machine.rcpt.params, &found);
         refusal = err == ERR_OK     ? NULL
                   : err == ERR_FULL ? reply_of(REPLY_TOO_MANY_RECIPIENTS)
                                     : policy_storage_reply(err);
     }
-    answer(session, "rcpt", refusal);
+    session_command_answer(session, "rcpt", refusal);
 }
 
 static void on_data(struct server_session *session)
 {
     session->message_ms = session->data_ms = session_now_ms(session);
-    answer(session, "data", NULL);
+    session_command_answer(session, "data", NULL);
 }
 
 static void on_body(struct server_session *session)
@@ -115,7 +155,7 @@ void session_command_answer_end(struct server_session *session)
         smtp_server_accept_text(&session->machine, &session->out, buffer_bytes(&text));
     } else {
         metric_add(&session_metrics(session)->messages_rejected, 1);
-        answer(session, "dot", policy_storage_reply(err));
+        session_command_answer(session, "dot", policy_storage_reply(err));
     }
     session_command_drop_reception(session);
 }
@@ -123,8 +163,10 @@ void session_command_answer_end(struct server_session *session)
 static void on_end(struct server_session *session)
 {
     struct reception_client client = client_of(session);
+    struct throttle_client payer = session_throttle(session);
     session->committing = true;
-    reception_finish(session->reception, &client, &session->machine.dot);
+    throttle_bytes(session->inbound, session->profile, &payer, dot_message_bytes(&session->machine.dot));
+    reception_finish(session->reception, &client, &session->machine);
     session_command_answer_end(session);
 }
 
@@ -133,7 +175,7 @@ static void on_dropped(struct server_session *session)
     session_command_drop_reception(session);
     if (session->machine.drop == SMTP_SERVER_DROP_CONTENT) {
         metric_add(&session_metrics(session)->messages_rejected, 1);
-        tell_rejection(session, "dot", reply_of((enum reply_id)session->machine.refusal));
+        session_command_tell(session, "dot", session_user(session), reply_of((enum reply_id)session->machine.refusal));
     }
 }
 
@@ -141,6 +183,11 @@ void session_command_event(struct server_session *session, enum smtp_server_even
 {
     switch (event) {
     case SMTP_SERVER_HELO: on_helo(session); break;
+    case SMTP_SERVER_STARTTLS_ASKED: session_tls_asked(session); break;
+    case SMTP_SERVER_AUTH_STEP: session_auth_step(session); break;
+    case SMTP_SERVER_AUTH_CANCELLED: session_auth_end(session); break;
+    case SMTP_SERVER_XCLIENT_GIVEN: session_proxy_xclient(session); break;
+    case SMTP_SERVER_XFORWARD_GIVEN: session_proxy_xforward(session); break;
     case SMTP_SERVER_MAIL: on_mail(session); break;
     case SMTP_SERVER_RCPT: on_rcpt(session); break;
     case SMTP_SERVER_DATA: on_data(session); break;

@@ -20,6 +20,8 @@ void session_event_reception(const struct session_event *about)
     event.recipients = about->recipients;
     event.message_bytes = about->message_bytes;
     event.relaxed = about->relaxed;
+    event.tls = about->tls != NULL ? bytes_of_string(about->tls) : BYTES("");
+    event.user = envelope_find(about->envelope, ENVELOPE_AUTHENTICATED);
     event_log_write(about->shard, &event);
 }
 
@@ -33,6 +35,7 @@ void session_event_rejection(const struct session_event *about)
     event.phase = about->phase;
     event.sender = about->sender;
     event.recipient = about->recipient;
+    event.user = about->user;
     event.reply_code = about->reply->code;
     memcpy(event.enhanced, about->reply->enhanced, sizeof event.enhanced);
     event.reply = about->reply->text;

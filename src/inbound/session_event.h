@@ -15,9 +15,11 @@ struct session_event {
     struct bytes envelope; /* spool/envelope.h */
     unsigned recipients;
     uint64_t message_bytes;
-    bool relaxed; /* acknowledged before its sync */
+    bool relaxed;    /* acknowledged before its sync */
+    const char *tls; /* its version, NULL without */
     /* rejection */
-    const char *phase;      /* "mail", "rcpt" or "dot" */
+    const char *phase;      /* "mail", "rcpt" and so on: ringpost/event.h */
+    struct bytes user;      /* who authenticated, or tried to */
     struct bytes sender;    /* at mail */
     struct bytes recipient; /* at rcpt */
     const struct reply *reply;
@@ -26,7 +28,7 @@ struct session_event {
 /* A message was accepted. */
 void session_event_reception(const struct session_event *about);
 
-/* A sender, a recipient or a message was refused. */
+/* A connection, a login, a sender, a recipient or a message was refused. */
 void session_event_rejection(const struct session_event *about);
 
 #endif

@@ -90,7 +90,7 @@ static bool copy_small(struct server_session *session)
 void session_output_flush(struct server_session *session)
 {
     struct buffer *out = &session->out;
-    if (session->sent == out->length || stream_sending(&session->stream)) {
+    if (session->sent == out->length || session->held_ms != 0 || stream_sending(&session->stream)) {
         return;
     }
     struct bytes piece = bytes_of(out->data + session->sent, out->length - session->sent);

@@ -119,7 +119,7 @@ static void test_reload(void **state)
     struct inbound_listener_settings other = fixture.listener;
     char hostname[] = "new.example.com";
     other.hostname = hostname;
-    other.relay_networks_count = 0;
+    other.relay_networks.count = 0;
     fixture_look(0, reload, &other);
     memset(hostname, 'x', sizeof hostname - 1); /* it keeps its own copy */
     other.name = "another";

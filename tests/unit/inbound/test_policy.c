@@ -29,7 +29,7 @@ static void test_networks(void **state)
         {.address = {[10] = 0xff, 0xff, 192, 0, 2, 7}, .prefix_bits = 128},
         {.address = {0x20, 0x01, 0x0d, 0xb8}, .prefix_bits = 33},
     };
-    struct profile profile = {.relay_networks = networks, .relay_networks_count = 3};
+    struct profile profile = {.relay_networks = {networks, 3}};
     static const struct {
         const char *address;
         bool may_relay;
@@ -45,7 +45,7 @@ static void test_networks(void **state)
     networks[0].prefix_bits = 0; /* everybody */
     struct peer anyone = peer_named("203.0.113.1");
     assert_true(policy_connect(&profile, &anyone).may_relay);
-    profile.relay_networks_count = 0; /* nobody */
+    profile.relay_networks.count = 0; /* nobody */
     assert_false(policy_connect(&profile, &anyone).may_relay);
 }
 
@@ -53,15 +53,20 @@ static void test_recipients(void **state)
 {
     (void)state;
     struct address address;
+    struct inbound inbound = {0};
+    struct recipients_answer answer;
     struct policy_client friend = {.may_relay = true};
     struct policy_client stranger = {.may_relay = false};
     assert_int_equal(address_parse(BYTES("a@example.org"), &address), ADDRESS_OK);
-    assert_null(policy_recipient(&friend, &address));
-    assert_int_equal(policy_recipient(&stranger, &address)->code, 550);
+    assert_null(policy_recipient(&inbound, &friend, false, &address, &answer));
+    assert_int_equal(answer.verdict, RECIPIENTS_FOREIGN);
+    assert_int_equal(policy_recipient(&inbound, &stranger, false, &address, &answer)->code, 550);
+    assert_null(policy_recipient(&inbound, &stranger, true, &address, &answer));
     assert_int_equal(address_parse(BYTES("postmaster@example.org"), &address), ADDRESS_OK);
-    assert_int_equal(policy_recipient(&stranger, &address)->code, 550);
+    assert_int_equal(policy_recipient(&inbound, &stranger, false, &address, &answer)->code, 550);
     assert_int_equal(address_parse(BYTES("postMaster"), &address), ADDRESS_OK);
-    assert_null(policy_recipient(&stranger, &address));
+    assert_null(policy_recipient(&inbound, &stranger, false, &address, &answer));
+    assert_int_equal(answer.verdict, RECIPIENTS_MAILBOX);
 }
 
 static void test_storage_replies(void **state)

@@ -242,7 +242,7 @@ static void test_refusals(void **state)
     (void)state;
     set_up();
     struct config_network elsewhere = {.address = {[10] = 0xff, 0xff, 192, 0, 2}, .prefix_bits = 120};
-    fixture.listener.relay_networks = &elsewhere;
+    fixture.listener.relay_networks.items = &elsewhere;
     fixture_start();
     int fd = client_ready();
     client_send(fd,
@@ -433,7 +433,8 @@ static void test_slow_commit_is_not_the_clients_fault(void **state)
 {
     (void)state;
     set_up();
-    fixture.listener.timeouts = (struct inbound_timeouts){200, 200, 200, 60000};
+    fixture.listener.timeouts = (struct inbound_timeouts){
+        .command_ms = 200, .data_block_ms = 200, .message_ms = 200, .session_ms = 60000};
     fixture_start();
     fixture_hold(true);
     int fd = client_ready();
