@@ -57,6 +57,12 @@ void crypto_random(void *ret_data, size_t length)
     }
 }
 
+int crypto_random_block(unsigned char *ret_data, unsigned length)
+{
+    crypto_random(ret_data, length);
+    return 0;
+}
+
 bool crypto_equal(struct bytes a, struct bytes b)
 {
     if (a.length != b.length) {

@@ -334,8 +334,8 @@ static void refresh_clock(struct shard *shard)
 
 static uint64_t sleep_time(struct shard *shard)
 {
-    if (!list_empty(&shard->starved) && ring_buffers_free(shard->ring) != 0) {
-        return 0; /* the next turn feeds them */
+    if (!list_empty(&shard->later) || (!list_empty(&shard->starved) && ring_buffers_free(shard->ring) != 0)) {
+        return 0; /* the next turn sees to them */
     }
     uint64_t next_ms = wheel_next_ms(&shard->wheel);
     if (next_ms == UINT64_MAX) {
@@ -540,6 +540,7 @@ static int shard_init(struct shard_group *group, unsigned index)
     list_init(&shard->hooks);
     list_init(&shard->message_pool);
     list_init(&shard->starved);
+    list_init(&shard->later);
     shard->metrics = metric_set_new();
     shard->private = aligned_alloc(64, sizeof *shard->private);
     if (shard->metrics == NULL || shard->private == NULL) {

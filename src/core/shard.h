@@ -64,6 +64,7 @@ struct shard {
     struct shard_hook stream_hook;
     struct list message_pool; /* core/stream: spare send descriptors */
     struct list starved;      /* core/stream: streams that found no receive buffer */
+    struct list later;        /* core/stream_tls: streams whose driver is woken at the end of the turn */
 };
 
 struct shard_group_settings {

@@ -15,14 +15,9 @@
 
 #include "base/check.h"
 #include "core/shard.h"
+#include "core/stream_private.h"
 
 #define STREAM_BUFFERS_UNREAD 4
-
-struct stream_message {
-    struct list node;
-    struct msghdr header;
-    struct iovec pieces[STREAM_SEND_PIECES];
-};
 
 /* --- receive buffers ----------------------------------------------------------------------------------------- */
 
@@ -56,7 +51,7 @@ static void drop_buffers(struct stream *stream)
     }
 }
 
-struct bytes stream_input(const struct stream *stream)
+struct bytes stream_raw_input(const struct stream *stream)
 {
     if (stream->buffers == 0) {
         return bytes_of("", 0);
@@ -66,18 +61,20 @@ struct bytes stream_input(const struct stream *stream)
     return bytes_of(data + stream->first_offset, length - stream->first_offset);
 }
 
+struct bytes stream_input(const struct stream *stream)
+{
+    return stream->tls == NULL ? stream_raw_input(stream) : stream_tls_input(stream);
+}
+
 static void arm_receive(struct stream *stream)
 {
     stream->paused = false;
     ring_recv_multishot(stream->shard->ring, &stream->receive, stream->fd);
 }
 
-void stream_consume(struct stream *stream, size_t n)
+void stream_raw_consume(struct stream *stream, size_t n)
 {
-    if (n == 0) {
-        return;
-    }
-    CHECK(n <= stream_input(stream).length);
+    CHECK(n <= stream_raw_input(stream).length);
     stream->first_offset = (uint16_t)(stream->first_offset + n);
     if (stream->first_offset == ring_note(stream->shard->ring, stream->first_buffer)->length) {
         pop_buffer(stream);
@@ -88,9 +85,21 @@ void stream_consume(struct stream *stream, size_t n)
     }
 }
 
+void stream_consume(struct stream *stream, size_t n)
+{
+    if (n == 0) {
+        return;
+    }
+    if (stream->tls == NULL) {
+        stream_raw_consume(stream, n);
+    } else {
+        stream_tls_consume(stream, n);
+    }
+}
+
 /* --- closing ------------------------------------------------------------------------------------------------- */
 
-static void give_message(struct stream *stream)
+void stream_give_message(struct stream *stream)
 {
     list_push_front(&stream->shard->message_pool, &stream->message->node);
     stream->message = NULL;
@@ -102,6 +111,9 @@ static void close_done(struct op *op, int result, uint32_t flags)
     (void)result;
     (void)flags;
     stream->fd = -1;
+    if (stream->tls != NULL) {
+        stream_tls_free(stream);
+    }
     stream->closed(stream);
 }
 
@@ -112,7 +124,7 @@ static void close_when_idle(struct stream *stream)
     }
     drop_buffers(stream);
     if (stream->message != NULL) {
-        give_message(stream);
+        stream_give_message(stream);
     }
     stream->control.done = close_done;
     ring_close(stream->shard->ring, &stream->control, stream->fd);
@@ -131,6 +143,9 @@ void stream_close(struct stream *stream, bool abort, void (*closed)(struct strea
     stream->closing = true;
     stream->closed = closed;
     list_remove(&stream->starved);
+    if (stream->tls != NULL && !abort) {
+        stream_tls_goodbye(stream);
+    }
     if (abort) {
         struct linger linger = {.l_onoff = 1, .l_linger = 0};
         setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
@@ -159,7 +174,7 @@ static bool closing(struct stream *stream)
 
 /* --- receiving ----------------------------------------------------------------------------------------------- */
 
-static void set_error(struct stream *stream, int error)
+void stream_set_error(struct stream *stream, int error)
 {
     if (stream->error == 0) {
         stream->error = error;
@@ -172,6 +187,12 @@ static void after_wake(struct stream *stream)
         stream->paused = true;
         ring_cancel(stream->shard->ring, &stream->receive);
     }
+}
+
+void stream_wake(struct stream *stream)
+{
+    stream->wake(stream);
+    after_wake(stream);
 }
 
 /* The multishot receive has ended for a reason that is neither EOF nor an error: go on, now or later. A paused stream
@@ -206,15 +227,16 @@ static void receive_done(struct op *op, int result, uint32_t flags)
     if (result == 0) {
         stream->eof = true;
     } else if (result < 0 && result != -ENOBUFS && result != -EINTR && !(result == -ECANCELED && stream->paused)) {
-        set_error(stream, result);
+        stream_set_error(stream, result);
     } else if (ended) {
         resume_receive(stream, result);
         if (result < 0) {
             return;
         }
     }
-    stream->wake(stream);
-    after_wake(stream);
+    if (stream->tls == NULL || stream_tls_received(stream)) {
+        stream_wake(stream);
+    }
 }
 
 /* The turn hook. Arms as many as could find a buffer; the rest has its turn in the next ones, which come at once as
@@ -226,6 +248,7 @@ static void feed_starved(struct shard_hook *hook)
         struct stream *stream = LIST_OWNER(list_pop_front(&shard->starved), struct stream, starved);
         arm_receive(stream);
     }
+    stream_tls_turn(shard);
 }
 
 void stream_shard_start(struct shard *shard)
@@ -289,6 +312,10 @@ static void send_done(struct op *op, int result, uint32_t flags)
     if (closing(stream)) {
         return;
     }
+    if (stream->tls != NULL) {
+        stream_tls_sent(stream, result);
+        return;
+    }
     if (result > 0) {
         stream->sent_bytes += (uint64_t)result;
         if (advance_pieces(&stream->message->header, (size_t)result)) {
@@ -296,11 +323,10 @@ static void send_done(struct op *op, int result, uint32_t flags)
             return;
         }
     } else {
-        set_error(stream, result == 0 ? -EPIPE : result);
+        stream_set_error(stream, result == 0 ? -EPIPE : result);
     }
-    give_message(stream);
-    stream->wake(stream);
-    after_wake(stream);
+    stream_give_message(stream);
+    stream_wake(stream);
 }
 
 void stream_send(struct stream *stream, const struct iovec *pieces, unsigned count)
@@ -316,7 +342,11 @@ void stream_send(struct stream *stream, const struct iovec *pieces, unsigned cou
     CHECK(used != 0);
     message->header = (struct msghdr){.msg_iov = message->pieces, .msg_iovlen = used};
     stream->message = message;
-    submit_send(stream);
+    if (stream->tls == NULL) {
+        submit_send(stream);
+    } else {
+        stream_tls_send(stream);
+    }
 }
 
 bool stream_sending(const struct stream *stream)
@@ -353,7 +383,7 @@ static void connect_done(struct op *op, int result, uint32_t flags)
         return;
     }
     if (result < 0) {
-        set_error(stream, result);
+        stream_set_error(stream, result);
     } else {
         stream->connected = true;
         arm_receive(stream);

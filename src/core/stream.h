@@ -20,7 +20,7 @@
 #include "core/ring.h"
 
 struct shard;
-struct tls_session;
+struct stream_tls;
 
 #define STREAM_SEND_PIECES 12
 
@@ -41,8 +41,8 @@ struct stream {
     bool paused : 1; /* receive cancelled for back-pressure */
     bool closing : 1;
     bool abort : 1;
-    bool secured : 1;        /* the TLS handshake is done: input and output are inside of it */
-    struct tls_session *tls; /* from the start of a handshake on; core/stream_tls.c */
+    bool secured : 1;       /* the TLS handshake is done: input and output are inside of it */
+    struct stream_tls *tls; /* from the start of a handshake on, see core/stream_tls */
     void (*closed)(struct stream *stream);
     struct stream_message *message; /* the send in flight, from the shard's pool */
     struct list starved;            /* in the shard's list while it waits for a receive buffer */

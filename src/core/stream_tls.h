@@ -25,7 +25,7 @@ int stream_tls_start_implicit(struct stream *stream, struct tls_context *context
 int stream_tls_start_client(struct stream *stream, struct tls_context *context, const char *name,
                             enum tls_verify verify);
 
-/* Valid as long as the stream is; all zero before `secured` (but server_name is there as soon as it is known). Only for
+/* Valid until `closed`; all zero or "" before `secured` (but server_name is there as soon as it is known). Only for
  * a stream whose TLS was started. */
 const struct tls_facts *stream_tls_facts(const struct stream *stream);
 

@@ -33,7 +33,7 @@ enum tls_version { TLS_VERSION_1_2, TLS_VERSION_1_3 };
 
 enum tls_client_certificate {
     TLS_CLIENT_CERTIFICATE_IGNORE,  /* never asked for */
-    TLS_CLIENT_CERTIFICATE_ASK,     /* a missing or bad one is no failure: facts.verified stays false */
+    TLS_CLIENT_CERTIFICATE_ASK,     /* a missing or unknown one is no failure: facts.verified stays false */
     TLS_CLIENT_CERTIFICATE_REQUIRE, /* no session without a good one */
 };
 
@@ -89,7 +89,7 @@ bool tls_session_room(void);
 
 /* What the client makes of the server's certificate. */
 enum tls_verify {
-    TLS_VERIFY_NONE, /* goes on whatever it is; with a trusting context facts.verified still says what was found */
+    TLS_VERIFY_NONE, /* goes on whatever it is; nothing is verified */
     TLS_VERIFY_NAME, /* chain, validity and host name must be right, or the handshake fails */
 };
 
@@ -98,16 +98,17 @@ struct tls_facts {
     const char *cipher;  /* "TLS_AES_128_GCM_SHA256", IANA names */
     unsigned bits;       /* of the cipher's key */
     bool resumed;
-    bool peer_certificate;            /* there was one */
-    bool verified;                    /* and it is good (client side: and of the right name) */
-    char server_name[TLS_NAME_BYTES]; /* server side: SNI that the client gave, lower case; "" without */
-    char peer_subject[TLS_NAME_BYTES];
+    bool peer_certificate; /* there was one, and it was looked at */
+    bool verified;         /* and it is good (client side: and of the right name) */
+    const char
+        *server_name; /* server side: SNI that the client gave, lower case; "" without, "?" if it was no host name */
+    const char *peer_subject; /* "/C=DE/O=Example/CN=mx.example.org"; "" without a certificate */
     /* The first e-mail address of the peer certificate's alternative names, else its first DNS name, else its common
      * name; "" when it has none, or one with strange octets. */
-    char peer_name[TLS_NAME_BYTES];
-    uint8_t peer_fingerprint[32];        /* SHA-256 of the peer's certificate */
-    char peer_problem[TLS_REASON_BYTES]; /* why not verified; "" when it is, or none was looked at */
-    /* Channel bindings (RFC 9266, RFC 5929): for the server as asked in its settings; length 0 = not available. */
+    const char *peer_name;
+    const char *peer_problem;     /* why it is not verified; "" when it is, or none was looked at */
+    uint8_t peer_fingerprint[32]; /* SHA-256 of the peer's certificate */
+    /* Channel bindings (RFC 9266, RFC 5929), for the server as asked in its settings; length 0 = not available. */
     uint8_t exporter[TLS_EXPORTER_BYTES];
     unsigned exporter_bytes;
     uint8_t server_end_point[TLS_DIGEST_BYTES];
