@@ -5,17 +5,16 @@
 #include <sys/mman.h>
 
 #include "core/log.h"
+#include "delivery/attempt_body.h"
 #include "delivery/client_session.h"
 #include "delivery/lane.h"
 #include "delivery/outcome.h"
 #include "delivery/site.h"
-#include "mail/mime.h"
 #include "queue/lend.h"
 #include "queue/schedule.h"
 #include "spool/envelope.h"
 
 #define ATTEMPT_NEIGHBOURS 16 /* other lanes of the site that are asked for recipients of the same message */
-#define ATTEMPT_CONVERT_BYTES_MAX (16u << 20) /* a larger 8-bit message bounces where 8BITMIME is missing */
 #define ATTEMPT_PAGE 4096u
 
 #ifndef MADV_POPULATE_READ
@@ -97,7 +96,9 @@ static void attempt_free(struct attempt *attempt)
     if (attempt->entries != &attempt->one_entry) {
         free(attempt->entries);
         free(attempt->recipients);
+        free(attempt->notify);
     }
+    free(attempt->unstuffed.data);
     free(attempt->converted);
     slots_give(&attempt->delivery->attempts, attempt->index);
 }
@@ -106,11 +107,13 @@ static bool attempt_allocate(struct attempt *attempt, unsigned count)
 {
     attempt->entries = &attempt->one_entry;
     attempt->recipients = &attempt->one_recipient;
+    attempt->notify = &attempt->one_notify;
     if (count > 1) {
         attempt->entries = calloc(count, sizeof *attempt->entries);
         attempt->recipients = calloc(count, sizeof *attempt->recipients);
+        attempt->notify = calloc(count, sizeof *attempt->notify);
     }
-    return attempt->entries != NULL && attempt->recipients != NULL;
+    return attempt->entries != NULL && attempt->recipients != NULL && attempt->notify != NULL;
 }
 
 struct attempt *attempt_new(struct site *site, struct client_session *session)
@@ -156,17 +159,77 @@ static void attempt_lost(struct attempt *attempt)
     client_session_attempt_gone(session);
 }
 
-static bool find_addresses(struct attempt *attempt)
+static_assert(ENVELOPE_NOTIFY_NEVER == SMTP_CLIENT_NOTIFY_NEVER &&
+                  ENVELOPE_NOTIFY_SUCCESS == SMTP_CLIENT_NOTIFY_SUCCESS &&
+                  ENVELOPE_NOTIFY_FAILURE == SMTP_CLIENT_NOTIFY_FAILURE &&
+                  ENVELOPE_NOTIFY_DELAY == SMTP_CLIENT_NOTIFY_DELAY,
+              "passed on as they are");
+
+static uint64_t little_endian(struct bytes value)
+{
+    uint64_t number = 0;
+    for (size_t i = 0; i < 8; i++) {
+        number |= (uint64_t)(unsigned char)value.data[i] << (8 * i);
+    }
+    return number;
+}
+
+/* An item of the message. One of an unexpected length says nothing. */
+static void read_item(struct attempt *attempt, const struct envelope_item *item)
+{
+    struct smtp_client_transaction *transaction = &attempt->transaction;
+    struct smtp_client_parameters *parameters = &transaction->parameters;
+    struct bytes value = item->value;
+    switch ((enum envelope_tag)item->tag) {
+    case ENVELOPE_SENDER: transaction->reverse_path = value; break;
+    case ENVELOPE_ID: parameters->envelope_id = value; break;
+    case ENVELOPE_RETURN: parameters->ret = (char)(value.length == 1 ? value.data[0] : 0); break;
+    case ENVELOPE_AUTH_PARAMETER: parameters->auth = value; break;
+    case ENVELOPE_PRIORITY:
+        parameters->has_priority = value.length == 1;
+        parameters->priority = (int8_t)(value.length == 1 ? value.data[0] : 0);
+        break;
+    case ENVELOPE_DELIVER_BY:
+        if (value.length == 10 && (value.data[8] == 'N' || value.data[8] == 'R')) {
+            attempt->deliver_by_ms = little_endian(value);
+            parameters->by_mode = value.data[8];
+            parameters->by_trace = value.data[9] != 0;
+        }
+        break;
+    default: break;
+    }
+}
+
+/* What the envelope says about the message, and about the recipients of this attempt. */
+static bool read_envelope(struct attempt *attempt)
 {
     const struct queue *queue = attempt->delivery->queue;
     struct envelope_iterator iterator = envelope_iterate(attempt->view.envelope);
     struct envelope_item item;
     unsigned found = 0;
-    for (unsigned i = 0; found < attempt->count && envelope_next_recipient(&iterator, &item); i++) {
-        if (schedule_entry(queue, attempt->entries[found])->recipient == i) {
-            attempt->recipients[found++] = item.value;
+    unsigned index = 0;
+    bool mine = false;   /* the recipient that was read last */
+    bool wished = false; /* somebody wants to hear something */
+    while (envelope_next(&iterator, &item)) {
+        if (item.tag == ENVELOPE_RECIPIENT) {
+            if (found == attempt->count) {
+                break;
+            }
+            mine = schedule_entry(queue, attempt->entries[found])->recipient == index++;
+            if (mine) {
+                attempt->recipients[found] = item.value;
+                attempt->notify[found].notify = item.flags;
+                wished = wished || item.flags != 0;
+                found++;
+            }
+        } else if (item.tag == ENVELOPE_ORIGINAL_RECIPIENT && mine) {
+            attempt->notify[found - 1].original_recipient = item.value;
+            wished = true;
+        } else if (index == 0) {
+            read_item(attempt, &item);
         }
     }
+    attempt->transaction.notify = wished ? attempt->notify : NULL;
     return found == attempt->count;
 }
 
@@ -174,20 +237,25 @@ static void attempt_read(struct attempt *attempt)
 {
     struct spool_view *view = &attempt->view;
     bool recent = view->recent;
-    if (spool_view_read(view) != ERR_OK || (!recent && spool_view_verify(view) != ERR_OK) || !find_addresses(attempt)) {
+    attempt->transaction = (struct smtp_client_transaction){
+        .recipients = attempt->recipients,
+        .recipients_count = attempt->count,
+        .cookie = attempt,
+    };
+    if (spool_view_read(view) != ERR_OK || (!recent && spool_view_verify(view) != ERR_OK) || !read_envelope(attempt)) {
         lend_return(attempt->delivery->queue, attempt->spool, attempt->slot, view, true);
         attempt_lost(attempt);
         return;
     }
-    attempt->transaction = (struct smtp_client_transaction){
-        .reverse_path = envelope_find(view->envelope, ENVELOPE_SENDER),
-        .recipients = attempt->recipients,
-        .recipients_count = attempt->count,
-        .has_8bit = (view->flags & SPOOL_FORMAT_HAS_8BIT) != 0,
-        .parameters = {.smtputf8 = (view->flags & SPOOL_FORMAT_SMTPUTF8) != 0},
-        .size_bytes = view->prologue.length + view->body_bytes,
-        .cookie = attempt,
-    };
+    struct smtp_client_transaction *transaction = &attempt->transaction;
+    transaction->has_8bit = (view->flags & SPOOL_FORMAT_HAS_8BIT) != 0;
+    transaction->binary = (view->flags & SPOOL_FORMAT_BINARY) != 0;
+    transaction->size_bytes = view->prologue.length + view->body_bytes;
+    transaction->parameters.smtputf8 = (view->flags & SPOOL_FORMAT_SMTPUTF8) != 0;
+    transaction->parameters.require_tls = (view->flags & SPOOL_FORMAT_REQUIRETLS) != 0;
+    if (transaction->binary) {
+        transaction->chunk_bytes = attempt_body_chunk(attempt);
+    }
     attempt->state = ATTEMPT_READY;
     client_session_attempt_ready(attempt->session);
 }
@@ -283,45 +351,10 @@ void attempt_shrink(struct attempt *attempt, unsigned count)
     attempt->transaction.recipients_count = attempt->count;
 }
 
-/* --- what is sent -------------------------------------------------------------------------------------------- */
-
-bool attempt_convert(struct attempt *attempt)
+void attempt_refresh(struct attempt *attempt)
 {
-    const struct spool_view *view = &attempt->view;
-    size_t bytes = view->prologue.length + view->body_bytes;
-    if (bytes > ATTEMPT_CONVERT_BYTES_MAX) {
-        return false;
+    struct smtp_client_parameters *parameters = &attempt->transaction.parameters;
+    if (parameters->by_mode != 0) {
+        parameters->by_s = ((int64_t)attempt->deliver_by_ms - (int64_t)attempt->delivery->shard->wall_ms) / 1000;
     }
-    struct buffer whole = {.data = malloc(bytes), .capacity = bytes};
-    struct buffer out = {.data = malloc(mime_capacity(bytes)), .capacity = mime_capacity(bytes)};
-    CHECK(whole.data != NULL && out.data != NULL);
-    buffer_append(&whole, view->prologue);
-    for (unsigned i = 0; i < spool_view_spans(view); i++) {
-        CHECK(buffer_append(&whole, spool_view_body(view, i)));
-    }
-    bool converted = mime_to_7bit(buffer_bytes(&whole), &out) == MIME_CONVERTED;
-    free(whole.data);
-    if (!converted) {
-        free(out.data);
-        return false;
-    }
-    attempt->converted = realloc(out.data, out.length);
-    attempt->converted = attempt->converted != NULL ? attempt->converted : out.data;
-    attempt->body = bytes_of(attempt->converted, out.length);
-    attempt->transaction.has_8bit = false;
-    attempt->transaction.size_bytes = out.length;
-    return true;
-}
-
-unsigned attempt_pieces(const struct attempt *attempt)
-{
-    return attempt->converted != NULL ? 1 : 1 + spool_view_spans(&attempt->view);
-}
-
-struct bytes attempt_piece(const struct attempt *attempt, unsigned i)
-{
-    if (attempt->converted != NULL) {
-        return attempt->body;
-    }
-    return i == 0 ? attempt->view.prologue : spool_view_body(&attempt->view, i - 1);
 }

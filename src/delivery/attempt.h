@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "delivery/delivery.h"
 #include "smtp/client.h"
+#include "smtp/unstuff.h"
 #include "spool/spool_view.h"
 
 struct client_session;
@@ -32,12 +33,24 @@ struct attempt {
     uint16_t open;            /* of these, without an outcome */
     uint32_t *entries;        /* in the queue; SLOTS_NONE once the outcome is known */
     struct bytes *recipients; /* addresses, in the map */
+    struct smtp_client_notify *notify;
     uint32_t one_entry;
     struct bytes one_recipient;
+    struct smtp_client_notify one_notify;
     struct smtp_client_transaction transaction;
-    char *converted;   /* 7-bit form of the body, or NULL */
-    struct bytes body; /* of `converted`, else empty */
-    uint64_t dot_ms;   /* when the body had been sent */
+    uint64_t deliver_by_ms; /* wall clock; 0: no matter */
+    char *converted;        /* 7-bit form of the body, or NULL */
+    struct bytes body;      /* of `converted`, else empty */
+    uint64_t dot_ms;        /* when the body had been sent */
+    /* How far the body is sent. */
+    unsigned piece;
+    size_t piece_done;
+    uint64_t left; /* octets of the pieces to send; a chunk ends before the final dot */
+    struct unstuff unstuff;
+    struct buffer unstuffed; /* a block of the body without stuffed dots; malloc'ed when it has any */
+    /* About who took it, for events and notices; set before its outcome. */
+    struct bytes tls;      /* "TLSv1.3 TLS_AES_128_GCM_SHA256 verified"; empty: in the clear */
+    uint8_t outcome_facts; /* LEND_PEER_HAS_DSN, LEND_FINAL */
 };
 
 /* Takes the site's next message, up to the route's recipients per transaction, and asks for it. NULL when nothing is
@@ -53,11 +66,7 @@ void attempt_end(struct attempt *attempt);
 /* Keeps only the first `count` recipients, the others go back to the ready list. */
 void attempt_shrink(struct attempt *attempt, unsigned count);
 
-/* Makes a 7-bit form of the body. False: it can't be done (5.6.3). */
-bool attempt_convert(struct attempt *attempt);
-
-/* The pieces of what to send, in order: prologue, body. Piece i of attempt_pieces. */
-unsigned attempt_pieces(const struct attempt *attempt);
-struct bytes attempt_piece(const struct attempt *attempt, unsigned i);
+/* Sets what changes with time; right before it is fitted to a peer. */
+void attempt_refresh(struct attempt *attempt);
 
 #endif

@@ -10,6 +10,13 @@
  * so a message costs one send and one round trip on a warm connection. Input is parsed only while no send is in flight:
  * the ring goes on receiving into its own buffers meanwhile, so the peer's writes never block on ours.
  *
+ * TLS comes between two EHLOs of the machine. Where the route only says that TLS may be, a host at which it does not
+ * work is called again at once, and for a while, in the clear (RFC 7435): on a new connection, because nobody knows
+ * what the failed one is in the middle of.
+ *
+ * Deadlines: a reply has to be complete in its phase's time, however its octets drip in. Only the body has as long as
+ * it makes progress.
+ *
  * Ends: a connection that cannot be made, or is refused in its greeting, goes on with the next address of the site.
  * Later losses end the session. The machine then says what became of each transaction, after the stream has been
  * joined, because until then the kernel may still read the message from the map.
@@ -19,21 +26,21 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/un.h>
 
+#include "core/stream_tls.h"
+#include "delivery/attempt_body.h"
+#include "delivery/fitting.h"
 #include "delivery/lane.h"
-#include "delivery/outcome.h"
-#include "queue/schedule.h"
+#include "delivery/route.h"
+#include "delivery/verdict.h"
 
 #define CLIENT_SESSION_LAST_WORDS_MS 1000 /* to read what a host said before it broke off */
 #define CLIENT_SESSION_BODY_PIECES 2      /* per write, each of up to LIMIT_EXTENT_BYTES: progress is seen this often */
 
 static void client_session_drive(struct client_session *session);
 static bool connect_next(struct client_session *session);
-
-static struct bytes host_name(const struct client_session *session)
-{
-    return session->hosts->hosts[session->host].name;
-}
+static bool connect_here(struct client_session *session);
 
 /* --- deadlines ----------------------------------------------------------------------------------------------- */
 
@@ -46,13 +53,18 @@ static void set_deadline(struct client_session *session, uint64_t after_ms)
     }
 }
 
+/* From the moment that something else is waited for. */
 static void update_deadline(struct client_session *session)
 {
     const struct delivery_timeouts *timeouts = &session->delivery->settings->timeouts;
     enum smtp_client_phase phase = smtp_client_phase(&session->client);
     if (session->sending != NULL || stream_sending(&session->stream)) {
         phase = SMTP_CLIENT_PHASE_BODY;
+    } else if (phase == session->waiting_phase && session->client.replies == session->waiting_replies) {
+        return;
     }
+    session->waiting_phase = phase;
+    session->waiting_replies = session->client.replies;
     set_deadline(session, phase == SMTP_CLIENT_PHASE_IDLE ? timeouts->idle_ms : timeouts->phase_ms[phase]);
 }
 
@@ -84,119 +96,10 @@ static void session_free(struct client_session *session)
     delivery_progress(delivery);
 }
 
-static struct outcome_cause cause_of_end(const struct client_session *session, const char *what)
-{
-    const struct smtp_client *client = &session->client;
-    if (client->reply != NULL && client->reply->code != 0 && client->cause != SMTP_CLIENT_CAUSE_LOST) {
-        return outcome_of_reply(client->reply, false, host_name(session));
-    }
-    struct outcome_cause cause = outcome_local(false, 4, session->connected ? 2 : 1, what);
-    cause.host = host_name(session);
-    return cause;
-}
-
-static const char *lost_text(const struct client_session *session, enum smtp_client_phase phase)
-{
-    static const char *const timed_out[SMTP_CLIENT_PHASE_COUNT] = {
-        [SMTP_CLIENT_PHASE_GREETING] = "timed out waiting for the greeting",
-        [SMTP_CLIENT_PHASE_EHLO] = "timed out waiting for the reply to EHLO",
-        [SMTP_CLIENT_PHASE_MAIL] = "timed out waiting for the reply to MAIL",
-        [SMTP_CLIENT_PHASE_RCPT] = "timed out waiting for the reply to RCPT",
-        [SMTP_CLIENT_PHASE_DATA] = "timed out waiting for the reply to DATA",
-        [SMTP_CLIENT_PHASE_BODY] = "timed out sending the message",
-        [SMTP_CLIENT_PHASE_DOT] = "timed out waiting for the reply to the final dot; the message may arrive twice",
-    };
-    static const char *const lost[SMTP_CLIENT_PHASE_COUNT] = {
-        [SMTP_CLIENT_PHASE_GREETING] = "lost the connection before the greeting",
-        [SMTP_CLIENT_PHASE_EHLO] = "lost the connection after EHLO",
-        [SMTP_CLIENT_PHASE_MAIL] = "lost the connection after MAIL",
-        [SMTP_CLIENT_PHASE_RCPT] = "lost the connection after RCPT",
-        [SMTP_CLIENT_PHASE_DATA] = "lost the connection after DATA",
-        [SMTP_CLIENT_PHASE_BODY] = "lost the connection while sending the message",
-        [SMTP_CLIENT_PHASE_DOT] = "lost the connection after the final dot; the message may arrive twice",
-    };
-    const char *text = (session->timed_out ? timed_out : lost)[phase];
-    return text != NULL ? text : "lost the connection";
-}
-
-/* What the machine says of a transaction that it is done with. */
-static void transaction_done(struct client_session *session)
-{
-    struct smtp_client *client = &session->client;
-    struct attempt *attempt = client->transaction->cookie;
-    if (client->fate == SMTP_CLIENT_DELIVERED && !session->dot_sent) {
-        client->fate = SMTP_CLIENT_TRANSIENT; /* said before it had all of the message: it cannot have it */
-    }
-    bool replied = client->reply->code != 0;
-    enum smtp_client_phase phase = client->phase;
-    if (phase == SMTP_CLIENT_PHASE_DOT && !session->dot_sent) {
-        phase = SMTP_CLIENT_PHASE_BODY; /* the machine does not know how far we have come with it */
-    }
-    if (client->cause == SMTP_CLIENT_CAUSE_NONE) {
-        session->useful = true;
-        session->site->failures = 0;
-    }
-    struct outcome_cause cause = replied ? outcome_of_reply(client->reply, client->fate == SMTP_CLIENT_PERMANENT,
-                                                            host_name(session))
-                                         : outcome_local(false, 4, 2, lost_text(session, phase));
-    cause.host = host_name(session);
-    switch (client->fate) {
-    case SMTP_CLIENT_DELIVERED:
-        session->delivered++;
-        histogram_record(&session->delivery->shard->metrics->remote_latency,
-                         (session->delivery->shard->now_ms - attempt->dot_ms) * 1000);
-        outcome_delivered(attempt, client->reply, host_name(session));
-        break;
-    case SMTP_CLIENT_UNSENT:
-        /* Another connection may do better at once, if this one has shown that the site takes mail. */
-        if (session->delivered != 0) {
-            outcome_return(attempt);
-            break;
-        }
-        outcome_failed(attempt, &cause);
-        break;
-    case SMTP_CLIENT_TRANSIENT:
-    case SMTP_CLIENT_PERMANENT:
-    case SMTP_CLIENT_UNKNOWN:
-    case SMTP_CLIENT_ACCEPTED: outcome_failed(attempt, &cause); break;
-    }
-    attempt_end(attempt);
-}
-
-static void recipient_answered(struct client_session *session)
-{
-    struct smtp_client *client = &session->client;
-    struct attempt *attempt = client->transaction->cookie;
-    if (client->fate == SMTP_CLIENT_ACCEPTED) {
-        return;
-    }
-    if (client->excess) {
-        /* Too many at once: they may come again right away, if some got through. */
-        uint32_t entry = attempt->entries[client->recipient];
-        if (client->transaction->accepted != 0) {
-            attempt->entries[client->recipient] = SLOTS_NONE;
-            attempt->open--;
-            schedule_return(session->delivery->queue, entry);
-            return;
-        }
-    }
-    struct outcome_cause cause = outcome_of_reply(client->reply, client->fate == SMTP_CLIENT_PERMANENT,
-                                                  host_name(session));
-    outcome_recipient(attempt, client->recipient, &cause);
-}
-
-static const char *why_not_ready(const struct client_session *session)
-{
-    if (!session->connected) {
-        return session->timed_out ? "connection timed out" : strerrordesc_np(-session->stream.error);
-    }
-    return lost_text(session, session->last_phase);
-}
-
 /* A host that greets us, and then ends every connection, would be called again at once and for ever. */
 static void end_useless(struct client_session *session)
 {
-    struct outcome_cause cause = cause_of_end(session, why_not_ready(session));
+    struct outcome_cause cause = verdict_of_end(session);
     session->ready = false; /* it does not count as one that works */
     session->site->ready--;
     session->site->connecting++;
@@ -205,6 +108,22 @@ static void end_useless(struct client_session *session)
     } else {
         site_failed(session->site, &cause);
     }
+}
+
+/* Opportunistic: what TLS cannot do shall not be worse than if it had not been offered. */
+static bool retry_in_clear(struct client_session *session)
+{
+    struct delivery *delivery = session->delivery;
+    if (!session->tls_failed || session->tls_mode != SMTP_CLIENT_TLS_MAY) {
+        return false;
+    }
+    if (session->tls_host_failed) {
+        const struct mx_host *host = &session->hosts->hosts[session->host];
+        plain_hosts_note(&delivery->plain_hosts, &host->addresses[session->address], session->site->route->port,
+                         delivery->shard->now_ms);
+    }
+    session->in_clear = true;
+    return connect_here(session);
 }
 
 /* The stream is joined: nothing reads the messages any more. The machine gives every transaction its fate. */
@@ -219,9 +138,7 @@ static void session_closed(struct stream *stream)
             session->out.length = 0;
             enum smtp_client_event event = smtp_client_next(&session->client, &nothing, &session->out);
             if (event == SMTP_CLIENT_DONE) {
-                transaction_done(session);
-            } else if (event == SMTP_CLIENT_RECIPIENT) {
-                recipient_answered(session);
+                verdict_done(session);
             } else if (event == SMTP_CLIENT_CLOSED) {
                 break;
             }
@@ -232,8 +149,8 @@ static void session_closed(struct stream *stream)
         session->next = NULL;
     }
     if (!session->ready && !session->delivery->stopping) {
-        struct outcome_cause cause = cause_of_end(session, why_not_ready(session));
-        if (connect_next(session)) {
+        struct outcome_cause cause = verdict_of_end(session);
+        if (retry_in_clear(session) || connect_next(session)) {
             return;
         }
         site_failed(session->site, &cause);
@@ -243,11 +160,28 @@ static void session_closed(struct stream *stream)
     session_free(session);
 }
 
+/* The connection ends between our STARTTLS and a handshake that has succeeded, or is refused it. */
+static void note_tls_failure(struct client_session *session)
+{
+    bool refused = session->client.cause == SMTP_CLIENT_CAUSE_NO_TLS && session->client.reply->code != 0;
+    if (!session->connected || (!refused && session->last_phase != SMTP_CLIENT_PHASE_TLS)) {
+        return;
+    }
+    session->tls_failed = true;
+    session->tls_host_failed = session->tls_host_failed || session->tls_problem[0] == '\0';
+    metric_add(&session->delivery->shard->metrics->outbound_tls_failures, 1);
+    const char *reason = session->stream.tls != NULL ? stream_tls_reason(&session->stream) : "";
+    if (session->tls_problem[0] == '\0' && reason[0] != '\0') {
+        snprintf(session->tls_problem, sizeof session->tls_problem, "TLS with the remote host failed: %s", reason);
+    }
+}
+
 static void session_close(struct client_session *session, bool abort)
 {
     if (!session->closing) {
         session->closing = true;
         session->last_phase = smtp_client_phase(&session->client);
+        note_tls_failure(session);
         leave_idle(session);
         wheel_disarm(&session->delivery->shard->wheel, &session->timer);
         stream_close(&session->stream, abort, session_closed);
@@ -314,18 +248,56 @@ static bool next_address(struct client_session *session)
     return ++session->host < session->hosts->host_count;
 }
 
+static socklen_t remote_address(struct client_session *session, const struct mx_address *address)
+{
+    const struct delivery_route *route = session->site->route;
+    if (address->family != AF_UNIX) {
+        return mx_address_socket(address, route->port, &session->remote);
+    }
+    struct sockaddr_un *name = (struct sockaddr_un *)(void *)&session->remote;
+    struct bytes path = bytes_slice(route->host, 5, route->host.length - 5); /* behind "unix:" */
+    CHECK(path.length < sizeof name->sun_path);
+    memset(name, 0, sizeof *name);
+    name->sun_family = AF_UNIX;
+    memcpy(name->sun_path, path.data, path.length);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path.length + 1);
+}
+
+static enum smtp_client_tls choose_tls(const struct client_session *session, const struct mx_address *address)
+{
+    const struct delivery *delivery = session->delivery;
+    const struct delivery_route *route = session->site->route;
+    if (route->tls_context == NULL || route->tls == DELIVERY_TLS_OFF) {
+        return SMTP_CLIENT_TLS_OFF;
+    }
+    if (route->tls != DELIVERY_TLS_MAY) {
+        return SMTP_CLIENT_TLS_REQUIRE;
+    }
+    bool clear = session->in_clear || address->family == AF_UNIX || !tls_session_room() ||
+                 plain_hosts_has(&delivery->plain_hosts, address, route->port, delivery->shard->now_ms);
+    return clear ? SMTP_CLIENT_TLS_OFF : SMTP_CLIENT_TLS_MAY;
+}
+
 static bool connect_here(struct client_session *session)
 {
     struct delivery *delivery = session->delivery;
     const struct delivery_settings *settings = delivery->settings;
     const struct mx_address *address = &session->hosts->hosts[session->host].addresses[session->address];
-    socklen_t length = mx_address_socket(address, session->site->route->port, &session->remote);
-    const struct delivery_source *source = address->family == AF_INET6 ? &settings->source_ipv6
-                                                                       : &settings->source_ipv4;
+    socklen_t length = remote_address(session, address);
+    static const struct delivery_source no_source;
+    const struct delivery_source *source = address->family == AF_INET6  ? &settings->source_ipv6
+                                           : address->family == AF_INET ? &settings->source_ipv4
+                                                                        : &no_source;
     session->connected = false;
     session->closing = false;
     session->timed_out = false;
     session->dot_sent = false;
+    session->tls_failed = false;
+    session->tls_host_failed = false;
+    session->handshaking = false;
+    session->tls[0] = '\0';
+    session->tls_problem[0] = '\0';
+    session->waiting_phase = SMTP_CLIENT_PHASE_COUNT;
     session->connect_ms = delivery->shard->now_ms;
     session->out.length = 0;
     int error = stream_connect(&session->stream, delivery->shard, (const struct sockaddr *)&session->remote, length,
@@ -336,6 +308,11 @@ static bool connect_here(struct client_session *session)
         return false;
     }
     smtp_client_init(&session->client, settings->hostname, true, &session->reply);
+    session->tls_mode = choose_tls(session, address);
+    smtp_client_use_tls(&session->client, session->tls_mode);
+    if (session->site->route->lmtp) {
+        smtp_client_use_lmtp(&session->client);
+    }
     set_deadline(session, settings->timeouts.connect_ms);
     return true;
 }
@@ -344,6 +321,7 @@ static bool connect_here(struct client_session *session)
 static bool connect_next(struct client_session *session)
 {
     while (next_address(session)) {
+        session->in_clear = false;
         if (connect_here(session)) {
             return true;
         }
@@ -376,7 +354,7 @@ bool client_session_open(struct site *site)
     if (connect_here(session) || connect_next(session)) {
         return true;
     }
-    struct outcome_cause cause = cause_of_end(session, why_not_ready(session));
+    struct outcome_cause cause = verdict_of_end(session);
     site_failed(site, &cause);
     session_free(session);
     return false;
@@ -426,87 +404,10 @@ void client_session_quit(struct client_session *session)
     }
 }
 
-/* How many of the recipients share the first one's domain from the start, at most `domains` domains. */
-static unsigned recipients_within(const struct attempt *attempt, unsigned recipients_max, unsigned domains_max)
-{
-    unsigned count = 0;
-    unsigned domains = 0;
-    struct bytes last = bytes_of("", 0);
-    while (count < attempt->count && count < recipients_max) {
-        struct bytes address = attempt->recipients[count];
-        const char *at = memrchr(address.data, '@', address.length);
-        size_t skip = at == NULL ? address.length : (size_t)(at - address.data);
-        struct bytes domain = bytes_slice(address, skip, address.length - skip);
-        if (count == 0 || !bytes_equal_nocase(domain, last)) {
-            domains++;
-        }
-        if (domains_max != 0 && domains > domains_max) {
-            break;
-        }
-        last = domain;
-        count++;
-    }
-    return count != 0 ? count : 1;
-}
-
-/* Ends the next attempt without sending it. */
-static void refuse_next(struct client_session *session, uint16_t code, uint8_t subject, uint8_t detail,
-                        const char *text)
-{
-    struct outcome_cause cause = outcome_local(true, subject, detail, text);
-    cause.reply_code = code;
-    outcome_failed(session->next, &cause);
-    attempt_end(session->next);
-    session->next = NULL;
-}
-
-/* Makes the next attempt fit the peer, or ends it. True when it may begin. */
-static bool fit_next(struct client_session *session)
-{
-    struct attempt *attempt = session->next;
-    switch (smtp_client_fit(&session->client, &attempt->transaction)) {
-    case SMTP_CLIENT_FIT_YES: return true;
-    case SMTP_CLIENT_FIT_TOO_BIG:
-        refuse_next(session, 0, 3, 4, "the message is larger than the remote host accepts");
-        return false;
-    case SMTP_CLIENT_FIT_CONVERT:
-        if (attempt_convert(attempt)) {
-            return fit_next(session);
-        }
-        refuse_next(session, 0, 6, 3, "the message is 8-bit, the remote host is not, and it cannot be converted");
-        return false;
-    case SMTP_CLIENT_FIT_NEEDS_UTF8:
-        refuse_next(session, 0, 6, 7, "the remote host does not support internationalised addresses");
-        return false;
-    case SMTP_CLIENT_FIT_NEEDS_TLS:
-        refuse_next(session, 0, 7, 10, "the message requires TLS, and the remote host's identity is not verified");
-        return false;
-    case SMTP_CLIENT_FIT_NEEDS_REQUIRETLS:
-        refuse_next(session, 0, 7, 30, "the message requires TLS, and the remote host does not support REQUIRETLS");
-        return false;
-    case SMTP_CLIENT_FIT_TOO_LATE:
-        refuse_next(session, 0, 4, 7, "the remote host does not promise delivery in the time that is left");
-        return false;
-    case SMTP_CLIENT_FIT_SPLIT:
-        attempt_shrink(attempt,
-                       recipients_within(attempt, session->client.recipients_max, session->client.domains_max));
-        return fit_next(session);
-    case SMTP_CLIENT_FIT_ADDRESS:
-        if (attempt->count > 1) {
-            attempt_shrink(attempt, 1);
-            return fit_next(session);
-        }
-        refuse_next(session, 0, 1, 3, "not a valid address");
-        return false;
-    case SMTP_CLIENT_FIT_COUNT: break;
-    }
-    return false;
-}
-
 static void begin_next(struct client_session *session)
 {
     if (session->next != NULL && session->next->state == ATTEMPT_READY && smtp_client_can_begin(&session->client) &&
-        fit_next(session)) {
+        fitting_next(session)) {
         session->next->state = ATTEMPT_BEGUN;
         smtp_client_begin(&session->client, &session->next->transaction);
         session->next = NULL;
@@ -516,49 +417,43 @@ static void begin_next(struct client_session *session)
 
 /* --- sending ------------------------------------------------------------------------------------------------- */
 
-/* Writes what is due; false when there is nothing. */
-static bool send_more(struct client_session *session)
+/* Writes what is due: `out` up to the split, some of the body, and behind the body's end the rest of `out`. */
+static void send_more(struct client_session *session)
 {
     struct iovec pieces[STREAM_SEND_PIECES];
     unsigned count = 0;
-    struct attempt *attempt = session->sending;
     size_t bytes = 0;
+    struct attempt *attempt = session->sending;
+    size_t behind = 0; /* the part of `out` that has been sent, or goes before the body */
     if (attempt != NULL) {
-        if (session->piece == 0 && session->split != 0) {
+        behind = session->split;
+        if (!session->body_begun && session->split != 0) {
             pieces[count++] = (struct iovec){.iov_base = session->out.data, .iov_len = session->split};
         }
-        unsigned total = attempt_pieces(attempt);
-        for (unsigned i = 0; session->piece < total && i < CLIENT_SESSION_BODY_PIECES; i++) {
-            struct bytes piece = attempt_piece(attempt, session->piece++);
-            pieces[count++] = (struct iovec){.iov_base = (char *)(uintptr_t)piece.data, .iov_len = piece.length};
+        session->body_begun = true;
+        count += attempt_body_next(attempt, pieces + count, CLIENT_SESSION_BODY_PIECES);
+    }
+    if (attempt == NULL || attempt_body_ended(attempt)) {
+        if (attempt != NULL) {
+            attempt->dot_ms = session->delivery->shard->now_ms;
+            session->sending = NULL;
+            session->dot_sent = true;
         }
-        if (session->piece < total) {
-            goto send;
+        if (session->out.length > behind) {
+            pieces[count++] = (struct iovec){.iov_base = session->out.data + behind,
+                                             .iov_len = session->out.length - behind};
         }
-        attempt->dot_ms = session->delivery->shard->now_ms;
-        session->sending = NULL;
-        session->dot_sent = true;
-    } else {
-        session->split = 0;
+        session->out_in_flight = count != 0;
     }
-    if (session->out.length > session->split) {
-        pieces[count++] = (struct iovec){.iov_base = session->out.data + session->split,
-                                         .iov_len = session->out.length - session->split};
-    }
-    session->out_in_flight = true;
-    if (count == 0) {
-        session->out_in_flight = false;
-        return false;
-    }
-send:
     for (unsigned i = 0; i < count; i++) {
         bytes += pieces[i].iov_len;
     }
-    metric_add(&session->delivery->shard->metrics->outbound_sends, 1);
-    metric_add(&session->delivery->shard->metrics->outbound_bytes, bytes);
-    session->sent_before = session->stream.sent_bytes;
-    stream_send(&session->stream, pieces, count);
-    return true;
+    if (bytes != 0) {
+        metric_add(&session->delivery->shard->metrics->outbound_sends, 1);
+        metric_add(&session->delivery->shard->metrics->outbound_bytes, bytes);
+        session->sent_before = session->stream.sent_bytes;
+        stream_send(&session->stream, pieces, count);
+    }
 }
 
 /* --- the driver ---------------------------------------------------------------------------------------------- */
@@ -569,6 +464,66 @@ static void session_ready(struct client_session *session)
     session->site->connecting--;
     session->site->ready++;
     site_connected(session->site);
+}
+
+/* The name that the certificate must have, and that the host shall know it is called by (SNI); none for an address. */
+static const char *tls_name(const struct client_session *session, char room[LIMIT_DOMAIN_BYTES + 1])
+{
+    const struct delivery_route *route = session->site->route;
+    if (route->tls_name != NULL && route->tls_name[0] != '\0') {
+        return route->tls_name;
+    }
+    struct bytes name = session->hosts->hosts[session->host].name;
+    struct mx_address literal;
+    bool is_name = name.length <= LIMIT_DOMAIN_BYTES && !mx_address_parse(name, &literal) && name.data[0] != '[';
+    snprintf(room, LIMIT_DOMAIN_BYTES + 1, "%.*s", is_name ? (int)name.length : 0, name.data);
+    return room;
+}
+
+/* The peer has said 220. */
+static void start_tls(struct client_session *session)
+{
+    char room[LIMIT_DOMAIN_BYTES + 1];
+    const struct delivery_route *route = session->site->route;
+    enum tls_verify verify = route->tls == DELIVERY_TLS_VERIFY ? TLS_VERIFY_NAME : TLS_VERIFY_NONE;
+    int error = stream_tls_start_client(&session->stream, route->tls_context, tls_name(session, room), verify);
+    if (error != 0) {
+        snprintf(session->tls_problem, sizeof session->tls_problem, "TLS cannot be started here: %s",
+                 error == -EBUSY ? "too many TLS sessions" : strerrordesc_np(-error));
+        session_close(session, true);
+        return;
+    }
+    session->handshaking = true;
+    update_deadline(session);
+}
+
+/* Is whom we talk to sure? A host's name that DNS gave counts only when nobody could have changed it on the way (RFC
+ * 8689 4.2.1), and that of an implicit MX is the recipient's domain itself. */
+static bool is_trusted(const struct client_session *session, const struct tls_facts *facts)
+{
+    const struct mx_result *hosts = session->hosts;
+    return facts->verified && (!session->site->route->by_mx || hosts->authentic || hosts->implicit);
+}
+
+/* True when the handshake is over and the conversation goes on. */
+static bool handshake_ended(struct client_session *session)
+{
+    struct metric_set *metrics = session->delivery->shard->metrics;
+    if (session->stream.error != 0 || session->stream.eof) {
+        session_close(session, session->stream.error != 0);
+        return false;
+    }
+    if (!session->stream.secured) {
+        return false;
+    }
+    const struct tls_facts *facts = stream_tls_facts(&session->stream);
+    snprintf(session->tls, sizeof session->tls, "%s %s %s", facts->version, facts->cipher,
+             facts->verified ? "verified" : "unverified");
+    metric_add(&metrics->outbound_tls, 1);
+    metric_add(&metrics->outbound_tls_verified, facts->verified);
+    session->handshaking = false;
+    smtp_client_secured(&session->client, is_trusted(session, facts));
+    return true;
 }
 
 /* Nothing to say, nothing to hear: waits among the idle ones. */
@@ -603,7 +558,23 @@ static void say_more(struct client_session *session)
     CHECK(event == SMTP_CLIENT_WANT_INPUT || event == SMTP_CLIENT_WANT_OUTPUT);
 }
 
-/* Runs the machine over what came. False when the session is being closed. */
+/* False without memory for it: then the connection ends, because the peer waits for a body. */
+static bool start_body(struct client_session *session)
+{
+    session->sending = session->client.transaction->cookie;
+    session->body_begun = false;
+    session->split = session->out.length;
+    session->dot_sent = false;
+    if (attempt_body_rewind(session->sending) != ERR_OK) {
+        session->sending = NULL;
+        session_close(session, true);
+        return false;
+    }
+    return true;
+}
+
+/* Runs the machine over what came. False when there is nothing more to do for now: the session is being closed, or a
+ * handshake has begun. */
 static bool converse(struct client_session *session)
 {
     for (;;) {
@@ -619,18 +590,17 @@ static bool converse(struct client_session *session)
             break;
         case SMTP_CLIENT_WANT_OUTPUT: return true;
         case SMTP_CLIENT_READY: session_ready(session); break;
-        case SMTP_CLIENT_RECIPIENT: recipient_answered(session); break;
+        case SMTP_CLIENT_START_TLS: start_tls(session); return false;
+        case SMTP_CLIENT_RECIPIENT: verdict_recipient(session); break;
+        case SMTP_CLIENT_FINAL: verdict_final(session); break;
         case SMTP_CLIENT_BODY:
-            session->sending = session->client.transaction->cookie;
-            session->piece = 0;
-            session->split = session->out.length;
-            session->dot_sent = false;
+            if (!start_body(session)) {
+                return false;
+            }
             begin_next(session);
             say_more(session);
             return true;
-        case SMTP_CLIENT_DONE: transaction_done(session); break;
-        case SMTP_CLIENT_START_TLS: /* never asked for */
-        case SMTP_CLIENT_FINAL:
+        case SMTP_CLIENT_DONE: verdict_done(session); break;
         case SMTP_CLIENT_CLOSED: session_close(session, false); return false;
         }
     }
@@ -654,6 +624,9 @@ static void client_session_drive(struct client_session *session)
     }
     if (stream_sending(&session->stream)) {
         return; /* called again when the send has ended */
+    }
+    if (session->handshaking && !handshake_ended(session)) {
+        return;
     }
     if (session->out_in_flight) {
         session->out_in_flight = false;

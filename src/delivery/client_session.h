@@ -8,6 +8,8 @@
 #include "delivery/site.h"
 
 #define CLIENT_SESSION_OUT_BYTES 8192
+#define CLIENT_SESSION_TLS_BYTES 96
+#define CLIENT_SESSION_PROBLEM_BYTES 192
 
 /* Opens a connection to the site's first address. False when none can be opened now. */
 bool client_session_open(struct site *site);
@@ -40,7 +42,7 @@ struct client_session {
     struct sockaddr_storage remote;
     struct attempt *next;    /* asked for, not begun */
     struct attempt *sending; /* its body is being sent */
-    unsigned piece;          /* of `sending`: the next one to send */
+    bool body_begun;         /* some of it has been sent */
     size_t split;            /* bytes of `out` that go before the body */
     uint64_t sent_before;    /* stream.sent_bytes when progress was last seen */
     uint64_t connect_ms;
@@ -52,12 +54,21 @@ struct client_session {
     bool useful;   /* a message was answered on it, or it waited for one */
     bool dot_sent; /* the end of the last body was handed to the kernel */
     bool timed_out;
+    bool handshaking;                     /* TLS */
+    bool in_clear;                        /* called again without TLS */
+    bool tls_failed;                      /* STARTTLS was refused, or the handshake came to nothing */
+    bool tls_host_failed;                 /* ... and not for a reason of ours */
+    enum smtp_client_tls tls_mode;        /* of this connection */
+    enum smtp_client_phase waiting_phase; /* what the deadline is for */
+    uint32_t waiting_replies;
     bool out_in_flight;                /* the send in flight covers all of `out` */
     enum smtp_client_phase last_phase; /* when it was closed */
     uint64_t received_before;
     struct smtp_client client;
     struct smtp_client_reply reply;
     struct buffer out;
+    char tls[CLIENT_SESSION_TLS_BYTES];             /* "TLSv1.3 TLS_AES_128_GCM_SHA256 verified" */
+    char tls_problem[CLIENT_SESSION_PROBLEM_BYTES]; /* why not */
     char out_bytes[CLIENT_SESSION_OUT_BYTES];
 };
 

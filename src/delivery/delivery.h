@@ -21,12 +21,14 @@
 #include "base/map.h"
 #include "base/slots.h"
 #include "core/shard.h"
+#include "delivery/plain_hosts.h"
 #include "dns/mx.h"
 #include "queue/queue.h"
 #include "smtp/client.h"
 
 #define DELIVERY_SITES_MAX (1u << 22)
-#define DELIVERY_SITE_KEY_BYTES (MX_SITE_BYTES + 8)
+#define DELIVERY_POLICY_BYTES 64 /* of a route's `policy` */
+#define DELIVERY_SITE_KEY_BYTES (MX_SITE_BYTES + DELIVERY_POLICY_BYTES + 16)
 
 #define DELIVERY_LOCALS_MAX 100000
 #define DELIVERY_LOCAL_JOBS_MAX 1024
@@ -34,11 +36,25 @@
 
 struct maildirs;
 struct site;
+struct tls_context;
+
+enum delivery_tls {
+    DELIVERY_TLS_MAY, /* when it is offered and works; whoever is at the other end */
+    DELIVERY_TLS_OFF,
+    DELIVERY_TLS_REQUIRE, /* never without; whoever is at the other end */
+    DELIVERY_TLS_VERIFY,  /* never without, nor with anybody else than the host */
+};
 
 struct delivery_route {
     struct bytes domain; /* "example.com", ".example.com" (subdomains), "*"; lower case */
-    struct bytes host;   /* by_mx: the domain whose MX to use, empty: the recipient's; else the host to connect to */
+    struct bytes host; /* by_mx: the domain whose MX to use, empty: the recipient's; else the host to connect to, or */
+                       /* "unix:/path" */
     bool by_mx;
+    bool lmtp;
+    enum delivery_tls tls;
+    struct tls_context *tls_context; /* NULL: none; then `tls` is as if OFF */
+    const char *tls_name;            /* in the certificate, instead of the host's; "" or NULL: the host's */
+    struct bytes policy;             /* tells routes with another handling of TLS apart, the same on every shard */
     uint16_t port;
     unsigned connections_max; /* per site; these three are never 0 */
     unsigned messages_per_connection_max;
@@ -88,8 +104,9 @@ struct delivery {
     struct queue *queue;
     struct resolver *resolver;
     const struct delivery_settings *settings;
-    struct map routes;       /* by domain pattern */
-    struct map sites;        /* by key */
+    struct map routes; /* by domain pattern */
+    struct map sites;  /* by key */
+    struct plain_hosts plain_hosts;
     struct list dirty_sites; /* to be looked at in this turn's hook */
     struct list dirty_lanes;
     struct list waiting_sites; /* for one connection of any site to end: connections_max is reached */

@@ -94,6 +94,7 @@ static void write_events(const struct attempt *attempt, const struct group *grou
             .host = result->host,
             .attempts = group->recipients[i].attempts,
             .arrival_ms = attempt->view.arrival_ms,
+            .tls = attempt->tls,
             .next_attempt_ms = (uint64_t)result->next_attempt_s * 1000,
         };
         memcpy(event.enhanced, result->enhanced, sizeof event.enhanced);
@@ -212,20 +213,36 @@ static void deliver(struct attempt *attempt, const struct group *group, const st
     metric_add(&metrics->recipients_delivered, group->count);
 }
 
-void outcome_delivered(struct attempt *attempt, const struct smtp_client_reply *reply, struct bytes host)
+static struct lend_result taken_over(const struct attempt *attempt, const struct smtp_client_reply *reply,
+                                     struct bytes host)
 {
-    struct group group;
-    take_open(attempt, &group);
-    struct lend_result result = {
+    return (struct lend_result){
         .status = SPOOL_FORMAT_DELIVERED,
         .reply_code = reply->code,
         .enhanced = {2, 0, 0},
         .text = smtp_client_reply_text(reply),
         .host = host,
+        .facts = attempt->outcome_facts,
     };
+}
+
+void outcome_delivered(struct attempt *attempt, const struct smtp_client_reply *reply, struct bytes host)
+{
+    struct group group;
+    struct lend_result result = taken_over(attempt, reply, host);
+    take_open(attempt, &group);
     if (group.count != 0) {
         deliver(attempt, &group, &result);
     }
+}
+
+void outcome_recipient_delivered(struct attempt *attempt, unsigned recipient, const struct smtp_client_reply *reply,
+                                 struct bytes host)
+{
+    struct group group;
+    struct lend_result result = taken_over(attempt, reply, host);
+    take_one(attempt, recipient, &group);
+    deliver(attempt, &group, &result);
 }
 
 void outcome_arrived(struct attempt *attempt, unsigned recipient, const char *text)

@@ -35,6 +35,8 @@ void outcome_failed(struct attempt *attempt, const struct outcome_cause *cause);
 /* One recipient of an attempt: in its mailbox for good, or the cause. */
 void outcome_arrived(struct attempt *attempt, unsigned recipient, const char *text);
 void outcome_recipient(struct attempt *attempt, unsigned recipient, const struct outcome_cause *cause);
+void outcome_recipient_delivered(struct attempt *attempt, unsigned recipient, const struct smtp_client_reply *reply,
+                                 struct bytes host);
 /* Those without an outcome go back to the ready list, as if they had not been tried. */
 void outcome_return(struct attempt *attempt);
 

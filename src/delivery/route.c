@@ -42,10 +42,19 @@ unsigned route_shard_of_key(const struct delivery *delivery, struct bytes key)
     return delivery->settings->first_shard + (unsigned)(hash % delivery->settings->shard_count);
 }
 
-size_t route_site_key(struct bytes host, uint16_t port, char out[DELIVERY_SITE_KEY_BYTES])
+bool route_is_unix(const struct delivery_route *route)
+{
+    return !route->by_mx && route->host.length > 5 && memcmp(route->host.data, "unix:", 5) == 0;
+}
+
+/* A host that was named and a host that DNS gave are not the same, even under one name: the one is looked up by the
+ * site, the other by its lanes, and only the one is sure to be meant. */
+size_t route_site_key(const struct delivery_route *route, struct bytes host, char out[DELIVERY_SITE_KEY_BYTES])
 {
     struct buffer key = buffer_of(out, DELIVERY_SITE_KEY_BYTES);
-    CHECK(buffer_append(&key, host) && buffer_append(&key, BYTES(":")) && buffer_append_number(&key, port));
+    CHECK(buffer_append(&key, route->lmtp ? BYTES("lmtp:") : BYTES("")));
+    CHECK(buffer_append(&key, host) && buffer_append(&key, BYTES(":")) && buffer_append_number(&key, route->port));
+    CHECK(buffer_append(&key, route->by_mx ? BYTES("/mx") : BYTES("")) && buffer_append(&key, route->policy));
     return key.length;
 }
 
@@ -59,5 +68,5 @@ unsigned route_shard(const struct delivery *delivery, struct bytes domain)
         return route_shard_of_key(delivery, route->host.length != 0 ? route->host : domain);
     }
     char key[DELIVERY_SITE_KEY_BYTES];
-    return route_shard_of_key(delivery, bytes_of(key, route_site_key(route->host, route->port, key)));
+    return route_shard_of_key(delivery, bytes_of(key, route_site_key(route, route->host, key)));
 }

@@ -16,7 +16,12 @@ unsigned route_shard_of_key(const struct delivery *delivery, struct bytes key);
 /* The shard that new recipients of a domain go to: that of its configured host, or the one that resolves the domain. */
 unsigned route_shard(const struct delivery *delivery, struct bytes domain);
 
-/* Writes "host:port" into `out`; returns its length. */
-size_t route_site_key(struct bytes host, uint16_t port, char out[DELIVERY_SITE_KEY_BYTES]);
+/* "unix:/path": where mail goes is a socket in the file system. */
+bool route_is_unix(const struct delivery_route *route);
+
+/* Writes the key of the route's site into `out`: "host:port", and what else tells it from others. Mail that is to be
+ * treated in different ways never shares a connection. `host`: the route's, or the hosts that DNS gave. Returns its
+ * length. */
+size_t route_site_key(const struct delivery_route *route, struct bytes host, char out[DELIVERY_SITE_KEY_BYTES]);
 
 #endif

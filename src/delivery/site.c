@@ -5,6 +5,7 @@
 #include "delivery/client_session.h"
 #include "delivery/lane.h"
 #include "delivery/outcome.h"
+#include "delivery/route.h"
 #include "queue/schedule.h"
 
 #define SITE_PAUSE_FIRST_MS 5000u
@@ -184,9 +185,23 @@ static unsigned site_demand(struct site *site, unsigned enough)
     return ready;
 }
 
+/* A socket in the file system is one host with one address, and needs no DNS. */
+static void site_set_unix(struct site *site)
+{
+    static const struct mx_address address = {.family = AF_UNIX};
+    struct mx_host host = {.name = site->route->host, .address_count = 1, .addresses = &address};
+    struct mx_result draft = {.class = MX_HOSTS, .expires_ms = UINT64_MAX, .host_count = 1, .hosts = &host};
+    struct mx_result *result = mx_result_new(&draft);
+    site_set_hosts(site, result);
+    mx_result_release(result);
+}
+
 static bool site_resolved(struct site *site)
 {
     uint64_t now_ms = site->delivery->shard->now_ms;
+    if (site->hosts == NULL && route_is_unix(site->route)) {
+        site_set_unix(site);
+    }
     if (site->route->by_mx || (site->hosts != NULL && site->hosts->expires_ms > now_ms)) {
         return site->hosts != NULL;
     }

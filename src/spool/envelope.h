@@ -3,10 +3,10 @@
  *
  *   item = tag (1 byte) flags (1 byte) length (2 bytes, little-endian) bytes
  *
- * First a SENDER, then recipients in any number; an item that belongs to a recipient (ENVELOPE_ORIGINAL_RECIPIENT)
- * follows it. The index of a recipient is its place among the RECIPIENT items. Readers skip tags they do not know.
- * What is read from a disk is treated as hostile: every length is checked, and no byte value has a meaning (RFC 5321
- * text was checked before).
+ * First a SENDER, then what else belongs to the message, then recipients in any number; an item that belongs to a
+ * recipient (ENVELOPE_ORIGINAL_RECIPIENT) follows it. The index of a recipient is its place among the RECIPIENT items.
+ * Readers skip tags they do not know. What is read from a disk is treated as hostile: every length is checked, and no
+ * byte value has a meaning (RFC 5321 text was checked before).
  */
 #ifndef SPOOL_ENVELOPE_H
 #define SPOOL_ENVELOPE_H

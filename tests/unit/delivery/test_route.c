@@ -81,13 +81,34 @@ static void test_other_routes_after_a_reload(void **state)
 static void test_a_site_is_named_by_host_and_port(void **state)
 {
     (void)state;
+    const struct {
+        struct delivery_route route;
+        const char *key;
+    } cases[] = {
+        {{.port = 65535}, "mx.example.com:65535"},
+        {{.port = 25, .by_mx = true}, "mx.example.com:25/mx"},
+        {{.port = 25, .policy = BYTES("/off")}, "mx.example.com:25/off"},
+        {{.port = 24, .lmtp = true}, "lmtp:mx.example.com:24"},
+    };
     char key[DELIVERY_SITE_KEY_BYTES];
-    size_t length = route_site_key(BYTES("mx.example.com"), 65535, key);
-    assert_int_equal(length, 20);
-    assert_memory_equal(key, "mx.example.com:65535", 20);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t length = route_site_key(&cases[i].route, BYTES("mx.example.com"), key);
+        assert_true(bytes_equal(bytes_of(key, length), bytes_of_string(cases[i].key)));
+    }
     char longest[MX_SITE_BYTES];
     memset(longest, 'h', sizeof longest);
-    assert_int_equal(route_site_key(bytes_of(longest, sizeof longest), 65535, key), MX_SITE_BYTES + 6);
+    struct delivery_route route = {
+        .port = 65535, .by_mx = true, .lmtp = true, .policy = bytes_of(longest, DELIVERY_POLICY_BYTES)};
+    route_site_key(&route, bytes_of(longest, sizeof longest), key); /* it fits */
+}
+
+static void test_a_socket_is_told_from_a_host(void **state)
+{
+    (void)state;
+    assert_true(route_is_unix(&(struct delivery_route){.host = BYTES("unix:/x")}));
+    assert_false(route_is_unix(&(struct delivery_route){.host = BYTES("unix.example")}));
+    assert_false(route_is_unix(&(struct delivery_route){.host = BYTES("unix")}));
+    assert_false(route_is_unix(&(struct delivery_route){.host = BYTES("")}));
 }
 
 /* Domains that go to one place have one shard: that of the host, or of the domain whose MX is asked. */
@@ -108,7 +129,8 @@ static void test_a_domain_has_one_shard(void **state)
     for (unsigned shard = 3; shard <= 7; shard++) {
         assert_in_range(used[shard], 50, 200);
     }
-    unsigned expected = route_shard_of_key(&delivery, bytes_of(key, route_site_key(BYTES("below"), 27, key)));
+    unsigned expected = route_shard_of_key(
+        &delivery, bytes_of(key, route_site_key(route_find(&delivery, BYTES("x.example.com")), BYTES("below"), key)));
     assert_int_equal(route_shard(&delivery, BYTES("a.example.com")), expected);
     assert_int_equal(route_shard(&delivery, BYTES("b.c.example.com")), expected);
     expected = route_shard_of_key(&delivery, BYTES("hub.net"));
@@ -128,9 +150,8 @@ static int forget(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_most_specific_route_is_found),
-        cmocka_unit_test(test_other_routes_after_a_reload),
-        cmocka_unit_test(test_a_site_is_named_by_host_and_port),
+        cmocka_unit_test(test_the_most_specific_route_is_found), cmocka_unit_test(test_other_routes_after_a_reload),
+        cmocka_unit_test(test_a_site_is_named_by_host_and_port), cmocka_unit_test(test_a_socket_is_told_from_a_host),
         cmocka_unit_test(test_a_domain_has_one_shard),
     };
     return cmocka_run_group_tests(tests, NULL, forget);
