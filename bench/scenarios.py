@@ -24,6 +24,7 @@ class Scenario:
         self.name, self.messages, self.deliver, self.route = name, messages, deliver, route
         self.source = {"sessions": 50, "length": 4096, **(source or {})}
         self.sink, self.durability, self.domains, self.defer = sink or {}, durability, domains, defer
+        self.more = ""
 
 
 def scenarios():
@@ -116,7 +117,7 @@ def name_server(scenario, port):
 def start(bench, scenario, sink_port):
     listener = f'durability = "{scenario.durability}";'
     if scenario.domains == 1:
-        return bench.server(sink_port, listener=listener, route=scenario.route), None
+        return bench.server(sink_port, listener=listener, route=scenario.route, more=scenario.more), None
     names, _ = name_server(scenario, sink_port)
     more = (f'routes = ( {{ domain = "*"; next_hop = "mx"; port = {sink_port}; }} ); '
             f'dns = {{ servers = ( "{names.endpoint}" ); }}; delivery = {{ loopback_is_remote = true; }};')
