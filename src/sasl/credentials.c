@@ -183,11 +183,11 @@ bool credentials_append_verifier(struct buffer *out, const struct credentials_ve
 {
     size_t before = out->length;
     bool fits = buffer_append_string(out, "{SCRAM-SHA-256}") && buffer_append_number(out, verifier->iterations) &&
-                buffer_append_string(out, ",") && armor_encode(out, bytes_of(verifier->salt, verifier->salt_length)) &&
+                buffer_append_string(out, ",") && base64_encode(out, bytes_of(verifier->salt, verifier->salt_length)) &&
                 buffer_append_string(out, ",") &&
-                armor_encode(out, bytes_of(verifier->stored_key, sizeof verifier->stored_key)) &&
+                base64_encode(out, bytes_of(verifier->stored_key, sizeof verifier->stored_key)) &&
                 buffer_append_string(out, ",") &&
-                armor_encode(out, bytes_of(verifier->server_key, sizeof verifier->server_key));
+                base64_encode(out, bytes_of(verifier->server_key, sizeof verifier->server_key));
     out->length = fits ? out->length : before;
     return fits;
 }

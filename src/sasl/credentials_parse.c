@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/utf8.h"
 #include "sasl/credentials_private.h"
-#include "sasl/prepare.h"
 
 #define SHAPES 16
 
@@ -68,11 +68,14 @@ static bool starts_with(struct bytes text, struct bytes prefix)
 
 static bool decode(struct bytes text, uint8_t *ret_octets, size_t length_min, size_t length_max, size_t *ret_length)
 {
-    struct buffer out = buffer_of(ret_octets, length_max);
-    if (!armor_decode(&out, text) || out.length < length_min) {
+    char room[BASE64_ENCODED_BYTES(CREDENTIALS_SALT_BYTES_MAX)];
+    size_t length = 0;
+    if (text.length > sizeof room || !base64_decode(text, room, &length) || length < length_min ||
+        length > length_max) {
         return false;
     }
-    *ret_length = out.length;
+    memcpy(ret_octets, room, length);
+    *ret_length = length;
     return true;
 }
 
@@ -251,7 +254,7 @@ static bool parse_line(struct parser *parser, struct bytes line)
         return complain(parser, "the line has %zu octets, expected at most %u", line.length,
                         CREDENTIALS_LINE_BYTES_MAX);
     }
-    if (!prepare_is_text(line)) {
+    if (!utf8_printable(line)) {
         return complain(parser, "the line holds an octet that is no printable UTF-8, expected none (tabs and carriage "
                                 "returns neither)");
     }

@@ -4,9 +4,9 @@
 
 #include <stdatomic.h>
 
+#include "base/base64.h"
 #include "base/limits.h"
 #include "base/map.h"
-#include "sasl/armor.h"
 #include "sasl/credentials.h"
 
 struct credentials {

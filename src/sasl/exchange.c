@@ -17,7 +17,7 @@
 
 #include <assert.h>
 
-#include "sasl/prepare.h"
+#include "base/utf8.h"
 
 static_assert(EXCHANGE_FINISHED == 0, "a wiped exchange is finished");
 
@@ -120,7 +120,7 @@ struct bytes exchange_split(struct bytes *text, char end, bool *ret_found)
 
 static bool is_name(struct bytes name)
 {
-    return name.length >= 1 && name.length <= CREDENTIALS_NAME_BYTES_MAX && prepare_is_text(name);
+    return name.length >= 1 && name.length <= CREDENTIALS_NAME_BYTES_MAX && utf8_printable(name);
 }
 
 static bool enter(struct exchange *exchange)
@@ -183,7 +183,7 @@ bool exchange_decode_name(struct bytes text, char *ret_name, uint16_t *ret_lengt
         bytes_advance(&text, taken);
     }
     *ret_length = (uint16_t)length;
-    return length != 0 && prepare_is_text(bytes_of(ret_name, length));
+    return length != 0 && utf8_printable(bytes_of(ret_name, length));
 }
 
 static bool is_binding_name(struct bytes name)
@@ -251,7 +251,7 @@ static bool is_recent(const struct exchange *exchange)
 
 enum exchange_event exchange_check_password(struct exchange *exchange, struct bytes password)
 {
-    if (password.length == 0 || password.length > CREDENTIALS_PASSWORD_BYTES_MAX || !prepare_is_text(password)) {
+    if (password.length == 0 || password.length > CREDENTIALS_PASSWORD_BYTES_MAX || !utf8_printable(password)) {
         return exchange_fail(exchange, EXCHANGE_MALFORMED);
     }
     memcpy(exchange->password, password.data, password.length);

@@ -10,6 +10,12 @@
  *   }
  *   exchange_end();
  *
+ * Preparation of names and passwords (RFC 4616 2, RFC 5802 2.2). SASLprep is NFKC plus tables of Unicode 3.2; for ASCII
+ * it is the identity, minus control characters. ringpost does neither of the two: it refuses control characters and
+ * what is not UTF-8, folds ASCII case of names, and takes the rest octet for octet. `ringpost passwd` refuses passwords
+ * outside ASCII, so that no client's preparation can matter; an entry that another program made of a prepared password
+ * works with clients that prepare.
+ *
  * inbound/login does all of this for the session.
  */
 #ifndef SASL_EXCHANGE_H

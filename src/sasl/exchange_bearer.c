@@ -9,8 +9,6 @@
  */
 #include "sasl/exchange_private.h"
 
-#include "sasl/prepare.h"
-
 #define SEPARATOR '\x01'
 
 /* RFC 6750 2.1 b64token. */
@@ -44,6 +42,16 @@ static bool take_token(struct exchange *exchange, struct bytes value)
     return is_token(value);
 }
 
+static bool is_printable(struct bytes text)
+{
+    for (size_t i = 0; i < text.length; i++) {
+        if (text.data[i] < ' ' || text.data[i] > '~') {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool is_key(struct bytes key)
 {
     for (size_t i = 0; i < key.length; i++) {
@@ -62,7 +70,7 @@ static bool take_pairs(struct exchange *exchange, struct bytes text)
     bool have_token = false;
     while (text.length > 1) {
         struct bytes value = exchange_split(&text, SEPARATOR, &found);
-        if (!found || !prepare_is_ascii(value)) {
+        if (!found || !is_printable(value)) {
             return false;
         }
         struct bytes key = exchange_split(&value, '=', &found);

@@ -2,7 +2,7 @@
  * it is. A fingerprint stands for itself; a name counts only when a CA that we trust for clients says so. */
 #include "sasl/exchange_private.h"
 
-#include "sasl/prepare.h"
+#include "base/utf8.h"
 
 static const struct credentials_account *account_of(const struct exchange_scene *scene)
 {
@@ -18,7 +18,7 @@ static const struct credentials_account *account_of(const struct exchange_scene 
 
 enum exchange_event exchange_external(struct exchange *exchange, struct bytes response)
 {
-    if (response.length > CREDENTIALS_NAME_BYTES_MAX || !prepare_is_text(response)) {
+    if (response.length > CREDENTIALS_NAME_BYTES_MAX || !utf8_printable(response)) {
         return exchange_fail(exchange, EXCHANGE_MALFORMED);
     }
     const struct credentials_account *account = account_of(exchange->scene);

@@ -1,7 +1,7 @@
 /* PLAIN (RFC 4616) and LOGIN, which has no specification but draft-murchison-sasl-login: the password as it is. */
 #include "sasl/exchange_private.h"
 
-#include "sasl/prepare.h"
+#include "base/utf8.h"
 
 /* [authzid] NUL authcid NUL passwd: two NULs, no more. */
 enum exchange_event exchange_plain(struct exchange *exchange, struct bytes response)
@@ -10,8 +10,8 @@ enum exchange_event exchange_plain(struct exchange *exchange, struct bytes respo
     struct bytes password = response;
     struct bytes authorization = exchange_split(&password, '\0', &nuls[0]);
     struct bytes name = exchange_split(&password, '\0', &nuls[1]);
-    if (!nuls[0] || !nuls[1] || authorization.length > CREDENTIALS_NAME_BYTES_MAX || !prepare_is_text(authorization) ||
-        password.length == 0 || password.length > CREDENTIALS_PASSWORD_BYTES_MAX || !prepare_is_text(password)) {
+    if (!nuls[0] || !nuls[1] || authorization.length > CREDENTIALS_NAME_BYTES_MAX || !utf8_printable(authorization) ||
+        password.length == 0 || password.length > CREDENTIALS_PASSWORD_BYTES_MAX || !utf8_printable(password)) {
         return exchange_fail(exchange, EXCHANGE_MALFORMED); /* a NUL in the password is no text */
     }
     enum exchange_failure failure = exchange_identify(exchange, name);

@@ -14,11 +14,12 @@
  * Downgrade: 'y' means "I could bind, but you did not offer -PLUS". When we did, somebody took it out of our EHLO
  * reply.
  */
-#include "sasl/armor.h"
 #include "sasl/exchange_private.h"
 
-#include "sasl/prepare.h"
 #include <assert.h>
+
+#include "base/base64.h"
+#include "base/utf8.h"
 
 #define SERVER_NONCE_BYTES 18       /* 24 characters of base64 */
 #define CLIENT_FIRST_BYTES_MAX 1536 /* without the gs2-header */
@@ -92,10 +93,10 @@ static enum exchange_event say_first(struct exchange *exchange, struct bytes cli
     struct buffer message = message_of(exchange);
     exchange->scene->crypto->random(nonce_octets, sizeof nonce_octets);
     CHECK(buffer_append_string(&text, "r=") && buffer_append(&text, client_nonce) &&
-          armor_encode(&text, bytes_of(nonce_octets, sizeof nonce_octets)));
+          base64_encode(&text, bytes_of(nonce_octets, sizeof nonce_octets)));
     exchange->nonce_length = (uint16_t)(text.length - 2);
     CHECK(buffer_append_string(&text, ",s=") &&
-          armor_encode(&text, bytes_of(exchange->verifier.salt, exchange->verifier.salt_length)) &&
+          base64_encode(&text, bytes_of(exchange->verifier.salt, exchange->verifier.salt_length)) &&
           buffer_append_string(&text, ",i=") && buffer_append_number(&text, exchange->verifier.iterations));
     CHECK(buffer_append(&message, client_first) && buffer_append_string(&message, ","));
     exchange->nonce_offset = (uint16_t)(message.length + 2);
@@ -113,7 +114,7 @@ static enum exchange_event take_first(struct exchange *exchange, struct bytes re
     struct bytes nonce;
     char name[CREDENTIALS_NAME_BYTES_MAX];
     uint16_t name_length = 0;
-    if (!prepare_is_text(response) || !exchange_take_gs2(exchange, &rest, &gs2)) {
+    if (!utf8_printable(response) || !exchange_take_gs2(exchange, &rest, &gs2)) {
         return exchange_fail(exchange, EXCHANGE_MALFORMED);
     }
     struct bytes bare = rest;
@@ -148,17 +149,22 @@ static bool find_proof(struct bytes text, size_t *ret_at)
 
 static bool decode_proof(struct bytes text, uint8_t ret_proof[SASL_DIGEST_BYTES])
 {
-    struct buffer out = buffer_of(ret_proof, SASL_DIGEST_BYTES);
-    return armor_decode(&out, text) && out.length == SASL_DIGEST_BYTES;
+    char room[BASE64_ENCODED_BYTES(SASL_DIGEST_BYTES)];
+    size_t length = 0;
+    if (text.length > sizeof room || !base64_decode(text, room, &length) || length != SASL_DIGEST_BYTES) {
+        return false;
+    }
+    memcpy(ret_proof, room, SASL_DIGEST_BYTES);
+    return true;
 }
 
 /* "c=" must be exactly the header and the binding that this exchange began with. */
 static bool header_matches(const struct exchange *exchange, struct bytes encoded)
 {
-    char room[EXCHANGE_HEADER_BYTES];
-    struct buffer decoded = buffer_of(room, sizeof room);
-    return armor_decode(&decoded, encoded) &&
-           exchange->scene->crypto->equal(buffer_bytes(&decoded), bytes_of(exchange->header, exchange->header_length));
+    char room[BASE64_ENCODED_BYTES(EXCHANGE_HEADER_BYTES)];
+    size_t length = 0;
+    return encoded.length <= sizeof room && base64_decode(encoded, room, &length) &&
+           exchange->scene->crypto->equal(bytes_of(room, length), bytes_of(exchange->header, exchange->header_length));
 }
 
 /* RFC 5802 3: H(ClientProof XOR ClientSignature) == StoredKey. */
@@ -185,7 +191,7 @@ static enum exchange_event say_final(struct exchange *exchange)
     struct buffer text = buffer_of(room, sizeof room);
     exchange->scene->crypto->hmac_sha256(bytes_of(exchange->verifier.server_key, SASL_DIGEST_BYTES),
                                          bytes_of(exchange->message, exchange->message_length), signature);
-    CHECK(buffer_append_string(&text, "v=") && armor_encode(&text, bytes_of(signature, sizeof signature)));
+    CHECK(buffer_append_string(&text, "v=") && base64_encode(&text, bytes_of(signature, sizeof signature)));
     return exchange_ask(exchange, EXCHANGE_GOODBYE, buffer_bytes(&text));
 }
 
@@ -196,7 +202,7 @@ static enum exchange_event take_final(struct exchange *exchange, struct bytes re
     struct bytes header;
     struct bytes nonce;
     struct buffer message = message_of(exchange);
-    if (!prepare_is_text(response) || !find_proof(response, &proof_at) || proof_at > CLIENT_FINAL_BYTES_MAX ||
+    if (!utf8_printable(response) || !find_proof(response, &proof_at) || proof_at > CLIENT_FINAL_BYTES_MAX ||
         !decode_proof(bytes_slice(response, proof_at + 3, response.length - proof_at - 3), proof)) {
         return exchange_fail(exchange, EXCHANGE_MALFORMED);
     }

@@ -1,6 +1,6 @@
 #include "sasl/verifier.h"
 
-#include "sasl/prepare.h"
+#include "base/utf8.h"
 
 static bool is_plain(char c)
 {
@@ -83,7 +83,7 @@ enum exchange_verdict verifier_parse_answer(struct bytes line, char *name_space,
     }
     bytes_advance(&line, good.length);
     if (!decode_value(line, name_space, CREDENTIALS_NAME_BYTES_MAX, &length) ||
-        !prepare_is_text(bytes_of(name_space, length))) {
+        !utf8_printable(bytes_of(name_space, length))) {
         return EXCHANGE_UNAVAILABLE;
     }
     *ret_name = bytes_of(name_space, length);

@@ -1,7 +1,7 @@
 #include "smtp/server.h"
 
+#include "base/base64.h"
 #include "base/limits.h"
-#include "smtp/base64.h"
 #include "smtp/line.h"
 #include "smtp/server_private.h"
 

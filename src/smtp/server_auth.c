@@ -1,4 +1,4 @@
-#include "smtp/base64.h"
+#include "base/base64.h"
 #include "smtp/server_private.h"
 
 /* AUTH (RFC 4954): the frame of an exchange, not its contents.

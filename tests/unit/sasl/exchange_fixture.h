@@ -125,7 +125,7 @@ static inline void scram_parse_first(const char *server_first, char *ret_nonce, 
     const char *i = strstr(server_first, ",i=");
     assert_true(s != NULL && i != NULL && strncmp(server_first, "r=", 2) == 0);
     snprintf(ret_nonce, 512, "%.*s", (int)(s - server_first - 2), server_first + 2);
-    assert_true(armor_decode(salt, bytes_of(s + 3, (size_t)(i - s - 3))));
+    assert_true(base64_decode(bytes_of(s + 3, (size_t)(i - s - 3)), salt->data, &salt->length));
     *iterations = (unsigned)strtoul(i + 3, NULL, 10);
 }
 
@@ -144,7 +144,7 @@ static inline struct bytes scram_final(struct scram_client *client, struct bytes
     assert_true(buffer_append_string(&bound, client->sent_header != NULL ? client->sent_header : client->header));
     assert_true(buffer_append(&bound, client->binding));
     struct buffer out = buffer_of(client->final, sizeof client->final);
-    assert_true(buffer_append_string(&out, "c=") && armor_encode(&out, buffer_bytes(&bound)));
+    assert_true(buffer_append_string(&out, "c=") && base64_encode(&out, buffer_bytes(&bound)));
     assert_true(buffer_append_format(&out, ",r=%s%s", client->sent_nonce != NULL ? client->sent_nonce : nonce,
                                      client->extension != NULL ? client->extension : ""));
     int length = snprintf(message, sizeof message, "%s,%s,%.*s", client->first, server_first, (int)out.length,
@@ -156,11 +156,11 @@ static inline struct bytes scram_final(struct scram_client *client, struct bytes
     for (unsigned i = 0; i < SASL_DIGEST_BYTES; i++) {
         proof[i] ^= signature[i];
     }
-    assert_true(buffer_append_string(&out, ",p=") && armor_encode(&out, bytes_of(proof, sizeof proof)));
+    assert_true(buffer_append_string(&out, ",p=") && base64_encode(&out, bytes_of(proof, sizeof proof)));
     crypto_hmac_sha256(bytes_of(verifier.server_key, SASL_DIGEST_BYTES), text, signature);
     struct buffer expected = buffer_of(client->server_signature, sizeof client->server_signature - 1);
     assert_true(buffer_append_string(&expected, "v=") &&
-                armor_encode(&expected, bytes_of(signature, sizeof signature)));
+                base64_encode(&expected, bytes_of(signature, sizeof signature)));
     client->server_signature[expected.length] = '\0';
     return buffer_bytes(&out);
 }

@@ -11,8 +11,8 @@
 
 #include <stdio.h>
 
+#include "base/base64.h"
 #include "core/crypto.h"
-#include "sasl/armor.h"
 #include "sasl/exchange.h"
 
 /* RFC 7677 3: "pencil". */

@@ -1,6 +1,6 @@
 /* base64 (RFC 4648 4) as SASL needs it: canonical, with padding, no white space, nothing ignored. */
-#ifndef SMTP_BASE64_H
-#define SMTP_BASE64_H
+#ifndef BASE_BASE64_H
+#define BASE_BASE64_H
 
 #include "base/bytes.h"
 
