@@ -2,14 +2,18 @@
  * fatal, findings about the machine are advice: the check may run on another one than the server. */
 #include <errno.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "app/boot_listener.h"
 #include "app/cli.h"
 #include "app/cli_disk.h"
 #include "core/config_value.h"
 #include "core/ring.h"
+#include "core/tls.h"
+#include "inbound/accounts.h"
 
 #define MEMLOCK_BYTES_MIN (8u << 20)
 #define DESCRIPTORS_BESIDE 512 /* segments, rings, logs, resolver sockets, admin connections */
@@ -40,13 +44,26 @@ static void warn(const char *format, ...)
 
 static void print_listeners(const struct settings *settings)
 {
+    static const char *const roles[] = {
+        [SETTINGS_RELAY] = "relay", [SETTINGS_MX] = "mx", [SETTINGS_SUBMISSION] = "submission"};
+    static const char *const protocols[] = {[SETTINGS_SMTP] = "", [SETTINGS_LMTP] = " by LMTP"};
+    static const char *const modes[] = {[SETTINGS_TLS_AUTO] = "",
+                                        [SETTINGS_TLS_OFF] = "",
+                                        [SETTINGS_TLS_STARTTLS] = ", STARTTLS",
+                                        [SETTINGS_TLS_IMPLICIT] = ", TLS"};
     for (unsigned i = 0; i < settings->listeners_count; i++) {
         const struct settings_listener *listener = &settings->listeners[i];
         char room[1024];
         struct buffer text = buffer_of(room, sizeof room);
         buffer_append_format(&text, "listener  %s  ", listener->name);
-        config_value_put_endpoint(&text, &listener->endpoint);
-        buffer_append_format(&text, "  %s, messages to ", listener->durability == SETTINGS_SYNC ? "sync" : "relaxed");
+        if (listener->endpoint.address.ss_family == AF_UNIX) {
+            buffer_append_string(&text, listener->address);
+        } else {
+            config_value_put_endpoint(&text, &listener->endpoint);
+        }
+        buffer_append_format(&text, "  %s%s", roles[listener->role], protocols[listener->protocol]);
+        buffer_append_string(&text, modes[listener->tls]);
+        buffer_append_format(&text, ", %s, messages to ", listener->durability == SETTINGS_SYNC ? "sync" : "relaxed");
         config_value_put_size(&text, listener->message_bytes_max);
         buffer_append_format(&text, ", %u connections, relay for", listener->connections_max);
         for (unsigned j = 0; j < listener->relay_networks_count && j < 8; j++) {
@@ -161,12 +178,41 @@ static void check_ring(void)
     }
 }
 
+static void warn_of_line(void *context, const char *line)
+{
+    (void)context;
+    warn("%s", line);
+}
+
+/* Certificates, keys and passwords: files that may be on another machine. */
+static void check_secrets(const struct settings *settings)
+{
+    char reason[768] = "";
+    struct inbound_listener_settings *listeners = calloc(settings->listeners_count, sizeof *listeners);
+    if (listeners == NULL || tls_library_init() != 0) {
+        free(listeners);
+        return;
+    }
+    if (!boot_listener_secure(listeners, settings, reason, sizeof reason)) {
+        warn("%s", reason);
+    }
+    boot_listener_release(listeners, settings->listeners_count);
+    free(listeners);
+    if (settings->auth.passwords[0] != '\0') {
+        const struct credentials *credentials = accounts_read(settings->auth.passwords, warn_of_line, NULL);
+        if (credentials != NULL) {
+            credentials_give(credentials);
+        }
+    }
+}
+
 static int report(const struct settings *settings, bool strict)
 {
     warnings = 0;
     print_summary(settings);
     check_paths(settings);
     check_limits(settings);
+    check_secrets(settings);
     check_ring();
     if (warnings != 0) {
         printf("\n%s: configuration is good; %u warnings about this machine\n", settings->path, warnings);

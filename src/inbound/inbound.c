@@ -93,7 +93,7 @@ static int open_listeners(struct inbound *inbound, const struct inbound_settings
         struct profile *profile = profile_new(wanted);
         int error = profile == NULL ? -ENOMEM : 0;
         if (error == 0) {
-            error = listener_open(&inbound->listeners[i], inbound, i, profile, &wanted->endpoint);
+            error = listener_open(&inbound->listeners[i], inbound, i, profile, wanted);
         }
         if (error != 0) {
             snprintf(reason, size, "listener %s: %s", wanted->name, strerror(-error));

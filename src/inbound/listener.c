@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "core/log.h"
+#include "inbound/listener_unix.h"
 #include "inbound/server_session.h"
 #include "inbound/throttle.h"
 #include "smtp/reply.h"
@@ -50,15 +51,20 @@ static void admit(struct listener *listener, int fd)
     }
     struct listener_connection connection = {
         .fd = fd, .listener = listener->index, .peer = peer_of((const struct sockaddr *)&address)};
+    bool local = peer_is_local(&connection.peer);
+    bool several = local || listener->profile->behind_proxy; /* clients have this address */
     struct admission_request request = {
         .peer = &connection.peer,
         .listener = listener->index,
         .shard = inbound->shard->index,
         .listener_connections_max = listener->profile->connections_max,
-        .address_connections_max = listener->profile->connections_per_address_max,
+        .address_connections_max = several ? listener->profile->connections_max
+                                           : listener->profile->connections_per_address_max,
     };
-    const struct throttle_client client = {.peer = &connection.peer, .listener = listener->index};
-    const struct reply *refusal = throttle_connection(inbound, listener->profile, &client);
+    const struct throttle_client client = {.peer = local ? NULL : &connection.peer, .listener = listener->index};
+    const struct reply *refusal = listener->profile->behind_proxy /* whose header will say who it is */
+                                      ? NULL
+                                      : throttle_connection(inbound, listener->profile, &client);
     if (refusal != NULL) {
         refuse(listener, fd, refusal);
         return;
@@ -89,6 +95,7 @@ static void pause_accepting(struct listener *listener, int error)
 
 static void finish_close(struct listener *listener)
 {
+    listener_unix_remove(listener->fd);
     close(listener->fd);
     listener->fd = -1;
     inbound_settle(listener->inbound);
@@ -118,6 +125,9 @@ static void accept_done(struct op *op, int result, uint32_t flags)
 
 void listener_start(struct listener *listener)
 {
+    if (listener->fd < 0) {
+        return;
+    }
     ring_accept_multishot(listener->inbound->shard->ring, &listener->accept, listener->fd);
 }
 
@@ -128,31 +138,46 @@ static void pause_ended(struct timer *timer)
 
 /* Accepted sockets inherit TCP_NODELAY and the size of the send buffer. Left alone, the kernel lets a client that sends
  * commands and reads no replies grow that buffer to megabytes. */
-static int bind_and_listen(int fd, const struct config_endpoint *endpoint)
+static int bind_tcp(int fd, const struct config_endpoint *endpoint)
 {
     const struct sockaddr *address = (const struct sockaddr *)&endpoint->address;
     int on = 1;
-    int send_buffer = LISTENER_SEND_BUFFER_BYTES;
     bool ok = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
               setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 &&
               setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
-              setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) == 0 &&
               (address->sa_family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0) &&
-              bind(fd, address, endpoint->length) == 0 && listen(fd, LISTENER_BACKLOG) == 0;
+              bind(fd, address, endpoint->length) == 0;
     return ok ? 0 : -errno;
 }
 
+static int bind_and_listen(int fd, const struct inbound_listener_settings *settings)
+{
+    int send_buffer = LISTENER_SEND_BUFFER_BYTES;
+    const struct config_endpoint *endpoint = &settings->endpoint;
+    int error = endpoint->address.ss_family != AF_UNIX
+                    ? bind_tcp(fd, endpoint)
+                    : listener_unix_bind(fd, endpoint, settings->socket_mode, settings->socket_owner);
+    if (error == 0 && (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) != 0 ||
+                       listen(fd, LISTENER_BACKLOG) != 0)) {
+        error = -errno;
+    }
+    return error;
+}
+
 int listener_open(struct listener *listener, struct inbound *inbound, unsigned index, struct profile *profile,
-                  const struct config_endpoint *endpoint)
+                  const struct inbound_listener_settings *settings)
 {
     *listener = (struct listener){.inbound = inbound, .profile = profile, .index = index, .fd = -1};
     listener->accept.done = accept_done;
     wheel_timer_init(&listener->pause, pause_ended);
-    int fd = socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (settings->endpoint.address.ss_family == AF_UNIX && inbound->shard->index != 0) {
+        return 0; /* a file has one socket: the first shard accepts for all */
+    }
+    int fd = socket(settings->endpoint.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return -errno;
     }
-    int error = bind_and_listen(fd, endpoint);
+    int error = bind_and_listen(fd, settings);
     if (error != 0) {
         close(fd);
         return error;

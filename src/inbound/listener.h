@@ -31,9 +31,10 @@ struct listener_connection {
     struct admission_ticket ticket;
 };
 
-/* Binds and listens. Takes the profile over. 0, or -errno with nothing to close. */
+/* Binds and listens; a unix socket only on the first shard, elsewhere the listener is closed from the start. Takes the
+ * profile over. 0, or -errno with nothing to close. */
 int listener_open(struct listener *listener, struct inbound *inbound, unsigned index, struct profile *profile,
-                  const struct config_endpoint *endpoint);
+                  const struct inbound_listener_settings *settings);
 
 /* Starts to accept. */
 void listener_start(struct listener *listener);
