@@ -604,6 +604,10 @@ static enum err recovery_load(struct recovery *recovery)
     while (err == ERR_OK && (entry = readdir(directory)) != NULL) {
         err = recovery_load_name(recovery, entry->d_name);
     }
+    /* What is not here must not come back: the number of a segment that was unlinked is about to be given again. */
+    if (err == ERR_OK && fsync(fd) != 0) {
+        err = recovery_fail(recovery, ".", ERR_IO, strerror(errno));
+    }
     closedir(directory);
     return err;
 }
@@ -699,19 +703,17 @@ static enum err recovery_replay_all(struct recovery *recovery)
     return recovery->no_memory ? ERR_NO_MEMORY : err;
 }
 
-/* A spare with a number below that of a segment in use would be filled out of order: it gets a new header first. */
-static void recovery_renumber_spares(struct recovery *recovery)
+/* Spares get a new header each before they count as empty, and before anything else is emptied. Two reasons: one with a
+ * number below that of a segment in use would be filled out of order; and a header that a failed write left in the page
+ * cache reads like a durable one, but a power cut brings the old one back, and with it either the records behind it or
+ * none of those that were written since. */
+static void recovery_renew_spares(struct recovery *recovery)
 {
     struct spool *spool = recovery->spool;
-    uint64_t used = 0;
     for (uint32_t i = 0; i < recovery->order_count; i++) {
-        if (recovery->order[i]->state == SEGMENT_FULL) {
-            used = recovery->order[i]->number;
-        }
-    }
-    for (uint32_t i = 0; i < recovery->order_count; i++) {
-        if (recovery->order[i]->state == SEGMENT_SPARE && recovery->order[i]->number < used) {
+        if (recovery->order[i]->state == SEGMENT_SPARE) {
             segment_set_state(&spool->segments, recovery->order[i], SEGMENT_FULL);
+            recovery->order[i]->renew = true;
         }
     }
     spool->look = true;
@@ -730,7 +732,7 @@ enum err recovery_run(struct spool *spool, const struct spool_settings *settings
     }
     free(recovery.slots);
     if (err == ERR_OK) {
-        recovery_renumber_spares(&recovery);
+        recovery_renew_spares(&recovery);
         uint64_t now = (spool->shard->wall_ms / 1000 << RECOVERY_ID_TIME_SHIFT) & INDEX_ID_MASK;
         spool->next_id += RECOVERY_ID_GAP;
         spool->next_id = spool->next_id > now ? spool->next_id : now;

@@ -63,6 +63,7 @@ struct segment {
     bool sealing;
     bool sealed;     /* has SEAL and trailer */
     bool fresh;      /* written by this process */
+    bool renew;      /* empty when this process found it, but its header may not be durable */
     bool condemned;  /* it had damaged records, which the operator has seen: to be emptied */
     bool unmovable;  /* compaction failed on it */
     bool unsealable; /* an entry is missing for want of memory: recovery will scan it */

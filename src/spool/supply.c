@@ -82,6 +82,7 @@ static void supply_spare(struct spool *spool, struct segment *segment)
     segment->number = spool->supply.number;
     segment->epoch = spool->supply.epoch;
     segment->used = SPOOL_FORMAT_HEADER_BYTES;
+    segment->renew = false;
     segment->sealed = segment->fresh = segment->unsealable = segment->unmovable = segment->condemned = false;
     segment_set_state(&spool->segments, segment, SEGMENT_SPARE);
     spool->supply.phase = SUPPLY_IDLE;
@@ -164,6 +165,7 @@ static void supply_zeroed(struct spool *spool, int result)
         return;
     }
     supply->offset += supply->piece;
+    SPOOL_COUNT(spool, spool_overhead_bytes, supply->piece);
     if (supply->offset == supply->segment->bytes) {
         supply->phase = SUPPLY_SYNC;
         ring_fsync(spool->shard->ring, &supply->op, supply->segment->fd, false);
@@ -213,6 +215,7 @@ static void supply_emptied(struct spool *spool, int result)
         spool->supply.phase = SUPPLY_IDLE;
         return;
     }
+    SPOOL_COUNT(spool, spool_overhead_bytes, sizeof spool->supply.page);
     segment_let_go(&spool->segments, segment->index);
     supply_spare(spool, segment);
     spool->supply.emptied++;
@@ -298,13 +301,18 @@ static void supply_done(struct op *op, int result, uint32_t flags)
     }
 }
 
-/* The oldest segment that may be emptied. */
+static bool supply_before(const struct segment *a, const struct segment *b)
+{
+    return b == NULL || (a->renew != b->renew ? a->renew : a->number < b->number);
+}
+
+/* The oldest segment that may be emptied; first of all those that a start found empty. */
 static struct segment *supply_find_empty(const struct spool *spool)
 {
     struct segment *best = NULL;
     for (uint32_t i = 0; i < spool->segments.capacity; i++) {
         struct segment *segment = spool->segments.at[i];
-        if (segment != NULL && segment_recyclable(segment) && (best == NULL || segment->number < best->number)) {
+        if (segment != NULL && segment_recyclable(segment) && supply_before(segment, best)) {
             best = segment;
         }
     }
