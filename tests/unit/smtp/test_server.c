@@ -23,7 +23,10 @@ static struct smtp_server_config small_config(void)
 {
     return (struct smtp_server_config){
         .hostname = BYTES("mx.example"),
-        .extensions = SMTP_SERVER_EXTENSIONS_ALL,
+        .extensions = UINT32_MAX, /* all of them */
+        .mechanisms_clear = BYTES("PLAIN LOGIN"),
+        .mechanisms_secure = BYTES("PLAIN LOGIN"),
+        .future_release_seconds_max = 100,
         .message_bytes_max = 300,
         .recipients_max = 3,
         .command_bytes_max = 512,
@@ -33,7 +36,22 @@ static struct smtp_server_config small_config(void)
     };
 }
 
-enum saying { SAY_EHLO, SAY_MAIL, SAY_RCPT, SAY_DATA, SAY_RSET, SAY_BODY, SAY_OTHER };
+enum saying {
+    SAY_EHLO,
+    SAY_MAIL,
+    SAY_RCPT,
+    SAY_DATA,
+    SAY_CHUNK,
+    SAY_LAST_CHUNK,
+    SAY_RSET,
+    SAY_BODY,
+    SAY_AGAIN, /* STARTTLS, XCLIENT: 220 and the session begins again */
+    SAY_OTHER,
+};
+
+#define X10 "xxxxxxxxxx"
+#define X100 X10 X10 X10 X10 X10 X10 X10 X10 X10 X10
+#define X301 X100 X100 X100 "x"
 
 static const struct {
     enum saying saying;
@@ -60,8 +78,32 @@ static const struct {
     {SAY_OTHER, TEXT("NOOP\r\n")},
     {SAY_OTHER, TEXT("VRFY \xc3\xa9\r\n")},
     {SAY_OTHER, TEXT("EHLO a+b\r\n")},
-    {SAY_OTHER, TEXT("BDAT 5 LAST\r\n")},
-    {SAY_OTHER, TEXT("STARTTLS\r\n")},
+    {SAY_EHLO, TEXT("LHLO a.example\r\n")},
+    {SAY_MAIL, TEXT("MAIL FROM:<a@b> BODY=BINARYMIME\r\n")},
+    {SAY_MAIL, TEXT("MAIL FROM:<\xc3\xa9@b> SMTPUTF8 RET=HDRS ENVID=x MT-PRIORITY=-3\r\n")},
+    {SAY_MAIL, TEXT("MAIL FROM:<a@b> HOLDFOR=1 HOLDUNTIL=1970-01-01T00:00:00Z\r\n")},
+    {SAY_RCPT, TEXT("RCPT TO:<c@d> NOTIFY=DELAY,FAILURE ORCPT=rfc822;c@d\r\n")},
+    {SAY_RCPT, TEXT("RCPT TO:<c@d> NOTIFY=NEVER,DELAY\r\n")},
+    {SAY_CHUNK, TEXT("BDAT 3\r\nx\r\n")},
+    {SAY_CHUNK, TEXT("BDAT 0\r\n")},
+    {SAY_CHUNK, TEXT("BDAT 3\r\n\r\n.")},
+    {SAY_CHUNK, TEXT("BDAT 1\r\n\r")},
+    {SAY_CHUNK, TEXT("BDAT 1\r\n\n")},
+    {SAY_CHUNK, TEXT("BDAT 6\r\nQUIT\r\n")},
+    {SAY_CHUNK, TEXT("BDAT 301\r\n" X301)},
+    {SAY_CHUNK, TEXT("BDAT 202\r\n" X100 "\r\n" X100)},
+    {SAY_LAST_CHUNK, TEXT("BDAT 0 LAST\r\n")},
+    {SAY_LAST_CHUNK, TEXT("BDAT 5 LAST\r\n\r\n.\r\n")},
+    {SAY_LAST_CHUNK, TEXT("BDAT 6 LAST\r\nRSET\r\n")},
+    {SAY_LAST_CHUNK, TEXT("BDAT 3 LAST\r\na\nb")},
+    {SAY_OTHER, TEXT("AUTH PLAIN\r\n")},
+    {SAY_OTHER, TEXT("AUTH PLAIN\r\n")},
+    {SAY_OTHER, TEXT("AUTH LOGIN AGEAYg==\r\n")},
+    {SAY_OTHER, TEXT("AUTH LOGIN A\r\n")},
+    {SAY_OTHER, TEXT("AGEAYg==\r\n")},
+    {SAY_AGAIN, TEXT("STARTTLS\r\n")},
+    {SAY_AGAIN, TEXT("XCLIENT NAME=x ADDR=192.0.2.1\r\n")},
+    {SAY_OTHER, TEXT("XFORWARD NAME=x\r\n")},
     {SAY_OTHER, TEXT("EXPN x\r\n")},
     {SAY_OTHER, TEXT("RCPT TO:<c@d>\nDATA\r\n")},
     {SAY_OTHER, TEXT("DATA\0\r\n")},
@@ -97,8 +139,10 @@ struct session {
     struct model model;
     bool driver_mail; /* what the driver believes */
     unsigned driver_recipients;
-    uint64_t body_bytes;
-    unsigned accepted;
+    bool exchange; /* an AUTH exchange is open */
+    char body[4096];
+    size_t body_bytes;
+    unsigned accepted, chunked, authenticated, begun_again;
     char output[SMTP_SERVER_OUTPUT_BYTES + 200];
     struct buffer out;
 };
@@ -107,10 +151,13 @@ static void model_reply(struct model *model, unsigned code)
 {
     enum saying saying = model->said[model->first++ % 64];
     model->count--;
-    bool good = code < 400;
+    bool good = code == 250; /* what is said inside an AUTH exchange may get 235 or 334 */
     if (saying == SAY_EHLO && good) {
         model->greeted = true;
         model->mail = false;
+    } else if (saying == SAY_AGAIN && code == 220) {
+        assert_false(model->mail);
+        model->greeted = false;
     } else if (saying == SAY_MAIL) {
         assert_false(good && (model->mail || !model->greeted));
         model->mail |= good;
@@ -118,9 +165,15 @@ static void model_reply(struct model *model, unsigned code)
     } else if (saying == SAY_RCPT) {
         assert_false(good && !model->mail);
         model->recipients += good;
-    } else if (saying == SAY_DATA) {
+    } else if (saying == SAY_DATA && code >= 354) {
+        assert_false(code == 354 && (!model->mail || model->recipients == 0));
+        model->mail &= code == 354 || code == 503 || code == 554 || code == 501; /* the driver's no ends it */
+    } else if (saying == SAY_CHUNK) {
         assert_false(good && (!model->mail || model->recipients == 0));
-        model->mail &= good || code == 503 || code == 554; /* out of order changes nothing; the driver's no ends it */
+        model->mail &= good;
+    } else if (saying == SAY_LAST_CHUNK) {
+        assert_false(good && (!model->mail || model->recipients == 0));
+        model->mail = false;
     } else if (saying == SAY_BODY || (saying == SAY_RSET && good)) {
         model->mail = false;
     }
@@ -152,19 +205,44 @@ static void drain(struct session *s)
     }
 }
 
+/* Whatever the way it came, what is stored is one message for the reader of the wire form: all of it. */
+static void check_body(const struct session *s)
+{
+    struct dot dot;
+    dot_init(&dot, s->config.text_line_bytes_max);
+    assert_int_equal(dot_scan(&dot, bytes_of(s->body, s->body_bytes)), s->body_bytes);
+    assert_true(dot.ended && (s->server.binary || (dot.seen & DOT_BAD) == 0));
+    assert_int_equal(dot_message_bytes(&dot), dot_message_bytes(&s->server.dot));
+}
+
 static void answer(struct session *s, enum smtp_server_event event)
 {
+    if (event == SMTP_SERVER_AUTH_STEP) {
+        assert_true(s->server.auth.first != s->exchange && !s->driver_mail);
+        s->exchange = false;
+        s->authenticated++;
+    }
+    if (event == SMTP_SERVER_END) {
+        check_body(s);
+        s->chunked += s->server.chunked;
+    }
     bool accept = rng_below(&s->rng, 4) != 0;
     if (buffer_room(&s->out) < REPLY_BYTES_MAX) {
         drain(s);
     }
     if (accept) {
         smtp_server_accept(&s->server, &s->out);
+    } else if (event == SMTP_SERVER_AUTH_STEP && rng_below(&s->rng, 2)) {
+        smtp_server_challenge(&s->server, &s->out, BYTES("challenge"));
+        s->exchange = true;
     } else {
         smtp_server_refuse(&s->server, &s->out,
                            reply_of(rng_below(&s->rng, 2) ? REPLY_SPOOL_ERROR : REPLY_UNKNOWN_USER));
     }
-    if (event == SMTP_SERVER_MAIL && accept) {
+    if (event == SMTP_SERVER_STARTTLS_ASKED && accept) {
+        smtp_server_secured(&s->server);
+        s->begun_again++;
+    } else if (event == SMTP_SERVER_MAIL && accept) {
         s->driver_mail = true;
         s->driver_recipients = 0;
     } else if (event == SMTP_SERVER_RCPT) {
@@ -175,7 +253,6 @@ static void answer(struct session *s, enum smtp_server_event event)
         s->driver_mail = accept;
     } else if (event == SMTP_SERVER_END) {
         assert_true(s->driver_mail && s->driver_recipients != 0);
-        assert_int_equal(s->body_bytes, s->server.dot.bytes);
         s->accepted += accept;
         s->driver_mail = false;
     }
@@ -184,9 +261,17 @@ static void answer(struct session *s, enum smtp_server_event event)
 static void event_seen(struct session *s, enum smtp_server_event event)
 {
     switch (event) {
-    case SMTP_SERVER_WANT_LINE: s->server.line = malloc(s->config.command_bytes_max); break;
+    case SMTP_SERVER_WANT_LINE: s->server.line = realloc(s->server.line, s->server.line_bytes); break;
     case SMTP_SERVER_WANT_OUTPUT: drain(s); break;
-    case SMTP_SERVER_BODY: s->body_bytes += s->server.piece.length; break;
+    case SMTP_SERVER_BODY:
+        assert_true(s->driver_mail && s->body_bytes + s->server.piece.length <= sizeof(s->body));
+        memcpy(s->body + s->body_bytes, s->server.piece.data, s->server.piece.length);
+        s->body_bytes += s->server.piece.length;
+        break;
+    case SMTP_SERVER_AUTH_CANCELLED:
+        assert_true(s->exchange);
+        s->exchange = false;
+        break;
     case SMTP_SERVER_HELO: assert_false(s->driver_mail); break;
     case SMTP_SERVER_DROPPED:
         assert_true(s->driver_mail);
@@ -219,16 +304,25 @@ static void say(struct session *s, struct bytes text)
     }
 }
 
+static bool is_chunk(enum saying saying)
+{
+    return saying == SAY_CHUNK || saying == SAY_LAST_CHUNK;
+}
+
 /* Half of the time anything, half of the time what leads on to a message. */
 static size_t choose(struct session *s)
 {
     bool anything = rng_below(&s->rng, 2) == 0;
     bool in_transaction = smtp_server_in_transaction(&s->server);
     enum saying next = !in_transaction ? SAY_MAIL : s->server.recipients == 0 ? SAY_RCPT : SAY_DATA;
+    bool no_chunks = s->config.lmtp || s->exchange; /* their octets would be lines, each with its reply */
+    if (s->server.chunked || (next == SAY_DATA && !no_chunks && rng_below(&s->rng, 2))) {
+        next = rng_below(&s->rng, 3) == 0 ? SAY_LAST_CHUNK : SAY_CHUNK;
+    }
     size_t choice;
     do {
         choice = (size_t)rng_below(&s->rng, sizeof(sayings) / sizeof(sayings[0]));
-    } while (!anything && sayings[choice].saying != next);
+    } while (!anything ? sayings[choice].saying != next : no_chunks && is_chunk(sayings[choice].saying));
     return choice;
 }
 
@@ -243,7 +337,9 @@ static void say_something(struct session *s)
         if (s->out.length > 0) {
             drain(s); /* the 354 */
         }
-        s->model.said[(s->model.first + s->model.count++) % 64] = SAY_BODY;
+        for (uint32_t i = 0; i < (s->config.lmtp ? s->server.recipients : 1); i++) {
+            s->model.said[(s->model.first + s->model.count++) % 64] = SAY_BODY; /* each will have its answer */
+        }
         say(s, bodies[body].text);
         assert_false(smtp_server_in_transaction(&s->server));
         assert_true(bodies[body].good || s->accepted == accepted);
@@ -253,10 +349,14 @@ static void say_something(struct session *s)
 static void test_envelope_is_complete_or_empty(void **state)
 {
     (void)state;
-    unsigned accepted = 0;
-    for (uint64_t seed = 1; seed <= 300; seed++) {
+    unsigned accepted = 0, chunked = 0, authenticated = 0, begun_again = 0;
+    for (uint64_t seed = 1; seed <= 1000; seed++) {
         struct session s = {.config = small_config()};
         rng_seed(&s.rng, seed);
+        if (seed % 4 == 0) { /* where the last chunk may have many answers: LMTP by DATA only, here */
+            s.config.lmtp = true;
+            s.config.extensions &= ~SMTP_SERVER_CHUNKING;
+        }
         s.out = buffer_of(s.output, sizeof(s.output));
         smtp_server_init(&s.server, &s.config);
         for (int i = 0; i < 300; i++) {
@@ -269,9 +369,15 @@ static void test_envelope_is_complete_or_empty(void **state)
         drain(&s);
         assert_int_equal(s.model.count, 0);
         accepted += s.accepted;
+        chunked += s.chunked;
+        authenticated += s.authenticated;
+        begun_again += s.begun_again;
         free(s.server.line);
     }
-    assert_true(accepted > 1000); /* the random talk does get somewhere */
+    print_message("%u accepted, %u by chunks, %u AUTH steps, %u STARTTLS\n", accepted, chunked, authenticated,
+                  begun_again);
+    assert_true(accepted > 1000 && chunked > 100 && authenticated > 100 &&
+                begun_again > 100); /* it does get somewhere */
 }
 
 static void test_wants_output_before_it_consumes(void **state)
@@ -304,14 +410,21 @@ static void test_longest_replies(void **state)
     struct smtp_server_config config = small_config();
     config.hostname = bytes_of(name, sizeof(name));
     config.message_bytes_max = INT64_MAX;
+    config.recipients_max = config.mail_max = UINT32_MAX;
+    config.future_release_seconds_max = config.deliver_by_seconds_min = 999999999;
+    char mechanisms[SMTP_SERVER_MECHANISMS_BYTES_MAX];
+    memset(mechanisms, 'M', sizeof(mechanisms));
+    config.mechanisms_clear = bytes_of(mechanisms, sizeof(mechanisms));
     struct smtp_server server;
     smtp_server_init(&server, &config);
+    server.now_s = UINT32_MAX;
     struct buffer out = buffer_of(space, sizeof(space));
     smtp_server_greet(&server, &out);
     assert_true(out.length <= LIMIT_REPLY_LINE_BYTES);
     out.length = 0;
     struct bytes input = BYTES("EHLO a\r\nMAIL FROM:<>\r\n");
     assert_int_equal(smtp_server_next(&server, &input, &out), SMTP_SERVER_HELO);
+    assert_true(out.length > 850 && out.length <= SMTP_SERVER_OUTPUT_BYTES);
     out.length = 0;
     assert_int_equal(smtp_server_next(&server, &input, &out), SMTP_SERVER_MAIL);
     char text[5000];
@@ -382,6 +495,171 @@ static void test_endless_client(void **state)
     assert_null(server.line);
 }
 
+/* RFC 3207 4.2, CVE-2011-0411: whatever stands behind STARTTLS in the same input makes the machine refuse and close;
+ * and when the event does come nothing is left of the input. */
+static void test_plaintext_behind_starttls(void **state)
+{
+    (void)state;
+    static const char text[] = "EHLO a\r\nSTARTTLS\r\nMAIL FROM:<evil@example.com>\r\nRCPT TO:<b@c>\r\n";
+    struct smtp_server_config config = small_config();
+    for (size_t cut = 1; cut < sizeof(text); cut++) {
+        struct smtp_server server;
+        char space[4096], line[512];
+        struct buffer out = buffer_of(space, sizeof(space));
+        struct bytes input = bytes_of(text, cut);
+        smtp_server_init(&server, &config);
+        enum smtp_server_event event;
+        while ((event = smtp_server_next(&server, &input, &out)) == SMTP_SERVER_HELO ||
+               event == SMTP_SERVER_WANT_LINE) {
+            server.line = line;
+        }
+        if (cut < sizeof("EHLO a\r\nSTARTTLS\r\n") - 1) {
+            assert_int_equal(event, SMTP_SERVER_WANT_INPUT);
+        } else if (cut == sizeof("EHLO a\r\nSTARTTLS\r\n") - 1) {
+            assert_int_equal(event, SMTP_SERVER_STARTTLS_ASKED);
+            assert_int_equal(input.length, 0);
+        } else {
+            assert_int_equal(event, SMTP_SERVER_CLOSE);
+            assert_false(server.secure);
+            assert_non_null(memmem(space, out.length, "\r\n503 5.5.1 ", 12));
+            assert_null(memmem(space, out.length, "\r\n220", 5));
+        }
+    }
+}
+
+/* All that a client has to say, and the driver says yes. */
+static void run(struct smtp_server *server, struct bytes input, struct buffer *out)
+{
+    enum smtp_server_event event;
+    while ((event = smtp_server_next(server, &input, out)) != SMTP_SERVER_WANT_INPUT) {
+        if (server->awaiting != 0) {
+            smtp_server_accept(server, out);
+        }
+        out->length = 0;
+    }
+}
+
+/* 21Nails, Postfix 20260805: a million chunks of one octet are one message, and leave nothing behind. */
+static void test_a_million_chunks(void **state)
+{
+    (void)state;
+    struct smtp_server_config config = small_config();
+    config.message_bytes_max = 0;
+    config.text_line_bytes_max = UINT32_MAX;
+    struct smtp_server server;
+    char space[SMTP_SERVER_OUTPUT_BYTES];
+    struct buffer out = buffer_of(space, sizeof(space));
+    smtp_server_init(&server, &config);
+    run(&server, BYTES("EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<a@b>\r\n"), &out);
+    for (int i = 0; i < 1000000; i++) {
+        run(&server, BYTES("BDAT 1\r\nx"), &out);
+    }
+    assert_null(server.line);
+    assert_int_equal(server.dot.bytes, 1000000);
+    run(&server, BYTES("BDAT 0 LAST\r\n"), &out);
+    assert_int_equal(dot_message_bytes(&server.dot), 1000002);
+    assert_false(smtp_server_in_transaction(&server));
+    for (int i = 0; i < 1000000; i++) {
+        run(&server, BYTES("RSET\r\nBDAT 1\r\nx"), &out);
+    }
+    assert_null(server.line);
+    assert_false(smtp_server_in_transaction(&server));
+}
+
+/* CVE-2018-6789: base64 of every length up to what a line holds and beyond, as a response in the machine's own block.
+ */
+static void test_auth_of_every_length(void **state)
+{
+    (void)state;
+    struct smtp_server_config config = small_config();
+    char space[SMTP_SERVER_OUTPUT_BYTES];
+    struct buffer out = buffer_of(space, sizeof(space));
+    static char text[12500];
+    for (size_t length = 0; length < sizeof(text) - 2; length += length < 300 || length > 12000 ? 1 : 97) {
+        struct smtp_server server;
+        smtp_server_init(&server, &config);
+        run(&server, BYTES("EHLO a\r\n"), &out);
+        struct bytes input = BYTES("AUTH PLAIN\r\n");
+        server.line = malloc(512);
+        server.line_bytes = 512;
+        assert_int_equal(smtp_server_next(&server, &input, &out), SMTP_SERVER_AUTH_STEP);
+        smtp_server_challenge(&server, &out, BYTES(""));
+        memset(text, 'A', length);
+        memcpy(text + length, "\r\n", 2);
+        input = bytes_of(text, length + 2);
+        out.length = 0;
+        enum smtp_server_event event = smtp_server_next(&server, &input, &out);
+        if (event == SMTP_SERVER_WANT_LINE) {
+            assert_true(length + 2 > 512 && length + 2 <= SMTP_SERVER_AUTH_LINE_BYTES_MAX);
+            free(server.line);
+            server.line = malloc(server.line_bytes);
+            event = smtp_server_next(&server, &input, &out);
+        }
+        bool good = length % 4 == 0 && length + 2 <= SMTP_SERVER_AUTH_LINE_BYTES_MAX;
+        assert_int_equal(event, good ? SMTP_SERVER_AUTH_STEP : SMTP_SERVER_AUTH_CANCELLED);
+        assert_int_equal(good ? server.auth.response.length : 0, good ? length / 4 * 3 : 0);
+        assert_memory_equal(space, length + 2 > SMTP_SERVER_AUTH_LINE_BYTES_MAX ? "500 5.5.6 " : "501 5.5.2 ",
+                            good ? 0 : 10);
+        free(server.line);
+    }
+}
+
+/* The longest challenge fits into what a driver has to keep free. */
+static void test_longest_challenge(void **state)
+{
+    (void)state;
+    struct smtp_server_config config = small_config();
+    struct smtp_server server;
+    char space[SMTP_SERVER_OUTPUT_BYTES], line[512], challenge[SMTP_SERVER_CHALLENGE_BYTES_MAX] = {0};
+    struct buffer out = buffer_of(space, sizeof(space));
+    smtp_server_init(&server, &config);
+    run(&server, BYTES("EHLO a\r\n"), &out);
+    server.line = line;
+    server.line_bytes = sizeof(line);
+    struct bytes input = BYTES("AUTH PLAIN\r\n");
+    assert_int_equal(smtp_server_next(&server, &input, &out), SMTP_SERVER_AUTH_STEP);
+    smtp_server_challenge(&server, &out, bytes_of(challenge, sizeof(challenge)));
+    assert_int_equal(out.length, 4 + 960 + 2);
+}
+
+/* Stopped while LMTP's answers go out: all recipients get theirs, and no 421 is taken for one. */
+static void test_stop_between_answers(void **state)
+{
+    (void)state;
+    struct smtp_server_config config = small_config();
+    config.lmtp = true;
+    struct smtp_server server;
+    char space[4096];
+    struct buffer out = buffer_of(space, sizeof(space));
+    smtp_server_init(&server, &config);
+    run(&server, BYTES("LHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<a@b>\r\nRCPT TO:<a@b>\r\nRCPT TO:<a@b>\r\nDATA\r\n"), &out);
+    struct bytes input = BYTES(".\r\nNOOP\r\n");
+    assert_int_equal(smtp_server_next(&server, &input, &out), SMTP_SERVER_BODY);
+    assert_int_equal(smtp_server_next(&server, &input, &out), SMTP_SERVER_END);
+    smtp_server_accept_text(&server, &out, BYTES("yes"));
+    smtp_server_stop(&server, &out, reply_of(REPLY_SHUTDOWN));
+    assert_int_equal(smtp_server_next(&server, &input, &out), SMTP_SERVER_CLOSE);
+    assert_true(bytes_equal(buffer_bytes(&out), BYTES("250 2.0.0 yes\r\n250 2.0.0 yes\r\n250 2.0.0 yes\r\n")));
+}
+
+/* A whole reply of the driver, as RFC 6710 wants it for a priority that was lowered. */
+static void test_reply_of_the_driver(void **state)
+{
+    (void)state;
+    struct smtp_server_config config = small_config();
+    struct smtp_server server;
+    char space[4096];
+    struct buffer out = buffer_of(space, sizeof(space));
+    smtp_server_init(&server, &config);
+    run(&server, BYTES("EHLO a\r\n"), &out);
+    struct bytes input = BYTES("MAIL FROM:<> MT-PRIORITY=9\r\n");
+    assert_int_equal(smtp_server_next(&server, &input, &out), SMTP_SERVER_MAIL);
+    struct reply reply = {.code = 250, .enhanced = {2, 3, 6}, .text = BYTES("0 is the new priority assigned")};
+    smtp_server_accept_reply(&server, &out, &reply);
+    assert_true(bytes_equal(buffer_bytes(&out), BYTES("250 2.3.6 0 is the new priority assigned\r\n")));
+    assert_true(smtp_server_in_transaction(&server));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -391,6 +669,12 @@ int main(void)
         cmocka_unit_test(test_refusing_greeting),
         cmocka_unit_test(test_text_of_the_driver),
         cmocka_unit_test(test_endless_client),
+        cmocka_unit_test(test_plaintext_behind_starttls),
+        cmocka_unit_test(test_a_million_chunks),
+        cmocka_unit_test(test_auth_of_every_length),
+        cmocka_unit_test(test_longest_challenge),
+        cmocka_unit_test(test_stop_between_answers),
+        cmocka_unit_test(test_reply_of_the_driver),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
