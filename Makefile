@@ -126,7 +126,7 @@ TOOLS := $(call program,$(wildcard bench/*.c))
 tools: $(TOOLS)
 $(TOOLS): $(O)/%: $(O)/%.o
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^
+	$(Q)$(LINK) -o $@ $^ $(if $(findstring /floor_,$@),-luring)
 
 # Which programs a variable holds, for tests/run: `make print-UNIT`.
 print-%: ; @echo $($*)

@@ -34,6 +34,15 @@ BAD = [
       "xforward_networks, message_bytes_max, recipients_max, messages_max, text_line_bytes_max, command_bytes_max, "
       "received_max, errors_max, connections_max, connections_per_address_max, hold_max, relay_networks, timeouts, "
       "rates, greet_pause, error_delay, error_delay_after"]),
+    ('listeners = ( { rates = { address = { messages = "lots"; errors = "100/999ms"; }; network = { bytes = 5; }; }; } );',
+     ['F:1: listeners[0].rates.address.messages is "lots", expected a number in a time as "100/1m" or "50M/1h", at most 31 '
+      'days, or "off"',
+      'F:1: listeners[0].rates.address.errors is "100/999ms", expected a number in a time as "100/1m" or "50M/1h", at most 31 '
+      'days, or "off"',
+      'F:1: listeners[0].rates.network.bytes is 5, expected a number in a time as "100/1m" or "50M/1h", at most 31 days, or '
+      '"off"']),
+    ('listeners = ( { rates = { account = { connections = "5/1m"; }; }; } );',
+     ["F:1: listeners[0].rates.account.connections is not a known key, expected one of messages, recipients, bytes, errors"]),
     ("listner = 5;",
      ["F:1: listner is not a known key, expected listeners"]),
     ("listeners = ( );",
