@@ -31,10 +31,23 @@ class Reply:
 
 
 class Client:
-    def __init__(self, port, address="127.0.0.1", source=None, timeout=TIMEOUT, greeting=True):
-        self.socket = socket.create_connection((address, port), timeout, (source, 0) if source else None)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    """`before` is sent first of all; `tls`, an ssl.SSLContext, makes the connection secure before the greeting. `port` may
+    be the path of a unix socket."""
+
+    def __init__(self, port, address="127.0.0.1", source=None, timeout=TIMEOUT, greeting=True, before=b"", tls=None,
+                 name="mx.ringpost.test"):
+        if isinstance(port, str):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(timeout)
+            self.socket.connect(port)
+        else:
+            self.socket = socket.create_connection((address, port), timeout, (source, 0) if source else None)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
+        if before:
+            self.send(before)
+        if tls:
+            self.secure(tls, name)
         self.greeting = self.reply() if greeting else None
 
     def __enter__(self):
@@ -78,6 +91,21 @@ class Client:
     def command(self, line):
         self.send(line + "\r\n")
         return self.reply()
+
+    def secure(self, context, name="mx.ringpost.test"):
+        assert self.buffer == b""
+        self.socket = context.wrap_socket(self.socket, server_hostname=name)
+
+    def start_tls(self, context, name="mx.ringpost.test"):
+        """STARTTLS, handshake, EHLO."""
+        assert self.command("STARTTLS") == "220 2.0.0"
+        self.secure(context, name)
+        return self.hello()
+
+    def extensions(self, name="client.test"):
+        """What EHLO announces: {keyword: rest of the line}."""
+        lines = self.hello(name).lines[1:]
+        return {line[4:].partition(" ")[0]: line[4:].partition(" ")[2] for line in lines}
 
     def hello(self, name="client.test"):
         reply = self.command(f"EHLO {name}")
