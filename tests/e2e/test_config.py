@@ -234,8 +234,8 @@ BAD = [
     ('admin = { socket = "control.sock"; };',
      ['F:1: admin.socket is "control.sock", expected an absolute path']),
     ('events = { types = ( "reception", "opened" ); };',
-     ['F:1: events.types[1] is "opened", expected "reception", "delivery", "deferral", "bounce", "expiry" or '
-      '"rejection"']),
+     ['F:1: events.types[1] is "opened", expected "reception", "delivery", "deferral", "bounce", "expiry", '
+      '"rejection" or "removal"']),
     ('events = { path = "log"; };',
      ['F:1: events.path is "log", expected an absolute path']),
     ("events = { keep_files = 0; };",
