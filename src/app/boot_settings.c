@@ -62,6 +62,7 @@ static void map_timeouts(struct delivery_timeouts *to, const struct settings_del
         .idle_ms = from->idle_timeout_ms,
         .phase_ms = {[SMTP_CLIENT_PHASE_IDLE] = from->idle_timeout_ms,
                      [SMTP_CLIENT_PHASE_GREETING] = from->timeouts.greeting_ms,
+                     [SMTP_CLIENT_PHASE_TLS] = from->timeouts.tls_ms,
                      [SMTP_CLIENT_PHASE_EHLO] = from->timeouts.ehlo_ms,
                      [SMTP_CLIENT_PHASE_MAIL] = from->timeouts.mail_ms,
                      [SMTP_CLIENT_PHASE_RCPT] = from->timeouts.rcpt_ms,
@@ -69,23 +70,6 @@ static void map_timeouts(struct delivery_timeouts *to, const struct settings_del
                      [SMTP_CLIENT_PHASE_BODY] = from->timeouts.body_ms,
                      [SMTP_CLIENT_PHASE_DOT] = from->timeouts.dot_ms,
                      [SMTP_CLIENT_PHASE_QUIT] = from->timeouts.quit_ms},
-    };
-}
-
-static void map_route(struct delivery_route *to, const struct settings_route *from,
-                      const struct settings_delivery *delivery)
-{
-    *to = (struct delivery_route){
-        .domain = bytes_of_string(from->domain),
-        .host = bytes_of_string(from->host),
-        .by_mx = from->hop == SETTINGS_HOP_MX,
-        .port = (uint16_t)from->port,
-        .connections_max = from->connections_max != 0 ? from->connections_max
-                                                      : delivery->connections_per_destination_max,
-        .messages_per_connection_max = from->messages_per_connection_max != 0 ? from->messages_per_connection_max
-                                                                              : delivery->messages_per_connection_max,
-        .recipients_max = from->recipients_per_transaction_max != 0 ? from->recipients_per_transaction_max
-                                                                    : delivery->recipients_per_transaction_max,
     };
 }
 
@@ -158,16 +142,12 @@ static bool map_delivery(struct boot_settings *boot, const struct settings *sett
 {
     const struct settings_delivery *from = &settings->delivery;
     struct delivery_settings *to = &boot->delivery;
-    boot->routes = calloc(settings->routes_count, sizeof *boot->routes);
-    if (boot->routes == NULL) {
+    if (!boot_routes_map(&boot->routes, settings)) {
         return false;
-    }
-    for (unsigned i = 0; i < settings->routes_count; i++) {
-        map_route(&boot->routes[i], &settings->routes[i], from);
     }
     to->hostname = bytes_of_string(from->hostname);
     to->postmaster_domain = bytes_of_string(settings->hostname);
-    to->routes = boot->routes;
+    to->routes = boot->routes.routes;
     to->route_count = settings->routes_count;
     to->connections_max = share(from->connections_max, boot->delivery_shards);
     map_timeouts(&to->timeouts, from);
@@ -221,7 +201,7 @@ void boot_settings_free(struct boot_settings *boot)
         boot_listener_release(boot->listeners, boot->inbound.listeners_count);
     }
     free(boot->listeners);
-    free(boot->routes);
+    boot_routes_free(&boot->routes);
     free(boot->locals);
     free(boot->own_names);
     free(boot->own_addresses);

@@ -2,6 +2,7 @@
 #ifndef APP_BOOT_SETTINGS_H
 #define APP_BOOT_SETTINGS_H
 
+#include "app/boot_routes.h"
 #include "app/settings.h"
 #include "core/event_log.h"
 #include "delivery/delivery.h"
@@ -20,7 +21,7 @@ struct boot_settings {
     struct inbound_listener_settings *listeners;
     struct queue_settings queue;
     struct delivery_settings delivery;
-    struct delivery_route *routes;
+    struct boot_routes routes;
     struct delivery_local *locals;
     struct bytes *
         own_names; /* the hostnames, and the addresses that mail comes in at or leaves from: mail for them would loop */

@@ -48,6 +48,8 @@ static void complete_listeners(struct settings *settings)
     }
 }
 
+#define LMTP_PORT 24 /* RFC 2033 knows no other than "not 25"; this one is what servers use */
+
 static void complete_route(struct settings *settings, unsigned i)
 {
     struct settings_route *route = &settings->routes[i];
@@ -58,10 +60,14 @@ static void complete_route(struct settings *settings, unsigned i)
         route->domain = route->domain != NULL ? route->domain : "";
         return; /* reported already */
     }
+    char path[64];
+    snprintf(path, sizeof path, "routes[%u].port", i);
+    bool present = config_present(settings->config, path);
+    if (port == 0 && route->hop == SETTINGS_HOP_LMTP && !present) {
+        port = LMTP_PORT;
+    }
     if (port != 0) {
-        char path[64];
-        snprintf(path, sizeof path, "routes[%u].port", i);
-        if (config_present(settings->config, path)) {
+        if (present) {
             config_error(settings->config, path, "%s is given in next_hop too, expected only one of the two", path);
         }
         route->port = port;
@@ -155,6 +161,7 @@ static void complete_routes(struct settings *settings)
         complete_route(settings, i);
     }
     check_duplicate_routes(settings);
+    settings_check_routes(settings);
     qsort(routes, count, sizeof *routes, compare_routes);
 }
 

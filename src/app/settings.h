@@ -63,7 +63,10 @@ struct settings_domain {
 enum settings_next_hop {
     SETTINGS_HOP_MX,   /* the MX hosts of `host`, or of the recipient's domain when `host` is "" */
     SETTINGS_HOP_HOST, /* this host's addresses (a name, or an address literal without brackets) */
+    SETTINGS_HOP_LMTP, /* the same by LMTP; or a socket: "unix:/path" */
 };
+
+enum settings_route_tls { SETTINGS_ROUTE_MAY, SETTINGS_ROUTE_OFF, SETTINGS_ROUTE_REQUIRE, SETTINGS_ROUTE_VERIFY };
 
 struct settings_route {
     const char *domain;   /* lower case: "example.com" itself, ".example.com" its subdomains, "*" all the rest */
@@ -71,6 +74,9 @@ struct settings_route {
     enum settings_next_hop hop;
     const char *host; /* lower case */
     unsigned port;
+    unsigned tls;         /* enum settings_route_tls */
+    const char *tls_name; /* "": the host's */
+    const char *tls_ca;   /* file; "": the system's */
     /* per destination; 0 in the file: delivery's */
     unsigned connections_max;
     unsigned messages_per_connection_max;
@@ -81,6 +87,7 @@ struct settings_delivery_timeouts {
     uint64_t connect_ms;
     uint64_t greeting_ms;
     uint64_t ehlo_ms;
+    uint64_t tls_ms;  /* the reply to STARTTLS, and then the handshake */
     uint64_t mail_ms; /* RSET too */
     uint64_t rcpt_ms;
     uint64_t data_ms; /* DATA to 354 */

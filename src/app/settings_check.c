@@ -1,5 +1,7 @@
 #include "app/settings_check.h"
 
+#define SOCKET_PATH_BYTES_MAX 107 /* sun_path, with its NUL, has 108 */
+
 /* --- single values ------------------------------------------------------------------------------------------------ */
 
 bool settings_check_path(const char *text)
@@ -74,16 +76,34 @@ static bool split_port(const char *text, struct bytes *ret_host, unsigned *ret_p
     return true;
 }
 
+/* "unix:/path", as long as a socket's name may be. */
+static bool split_unix(const char *text, char *ret_host, size_t size)
+{
+    const char *path = text + strlen("unix:");
+    size_t length = strlen(text);
+    if (strncmp(text, "unix:", 5) != 0 || !settings_check_path(path) || strlen(path) > SOCKET_PATH_BYTES_MAX ||
+        length >= size) {
+        return false;
+    }
+    memcpy(ret_host, text, length + 1);
+    return true;
+}
+
 bool settings_check_split_hop(const char *text, enum settings_next_hop *ret_hop, char *ret_host, size_t size,
                               unsigned *ret_port)
 {
     struct config_endpoint endpoint;
     struct bytes host = BYTES("");
     bool mx = strcmp(text, "mx") == 0 || strncmp(text, "mx:", 3) == 0;
+    bool lmtp = strncmp(text, "lmtp:", 5) == 0;
+    *ret_hop = mx ? SETTINGS_HOP_MX : lmtp ? SETTINGS_HOP_LMTP : SETTINGS_HOP_HOST;
     *ret_port = 0;
+    if (lmtp && split_unix(text + 5, ret_host, size)) {
+        return true;
+    }
     if (mx) {
         host = bytes_of_string(text + 2 + (text[2] == ':'));
-    } else if (!split_port(text, &host, ret_port)) {
+    } else if (!split_port(text + (lmtp ? 5 : 0), &host, ret_port)) {
         return false;
     }
     if (host.length >= size) {
@@ -93,7 +113,6 @@ bool settings_check_split_hop(const char *text, enum settings_next_hop *ret_hop,
         ret_host[i] = bytes_ascii_lower(host.data[i]);
     }
     ret_host[host.length] = '\0';
-    *ret_hop = mx ? SETTINGS_HOP_MX : SETTINGS_HOP_HOST;
     if (mx) {
         return text[2] == '\0' || config_value_hostname(ret_host);
     }
@@ -195,6 +214,31 @@ static void check_source_addresses(const struct settings *settings)
         delivery->source_addresses[0].length == delivery->source_addresses[1].length) {
         config_error(settings->config, "delivery.source_addresses",
                      "delivery.source_addresses has two of one family, expected one IPv4 and one IPv6 address");
+    }
+}
+
+static void check_route_tls(const struct settings *settings, unsigned i)
+{
+    const struct settings_route *route = &settings->routes[i];
+    struct config_endpoint endpoint;
+    bool strict = route->tls == SETTINGS_ROUTE_REQUIRE || route->tls == SETTINGS_ROUTE_VERIFY;
+    char path[64];
+    snprintf(path, sizeof path, "routes[%u].tls", i);
+    if (strict && strncmp(route->host, "unix:", 5) == 0) {
+        config_error(settings->config, path, "%s asks for TLS on a unix socket, expected \"may\" or \"off\"", path);
+    } else if (route->tls == SETTINGS_ROUTE_VERIFY && route->hop != SETTINGS_HOP_MX && route->tls_name[0] == '\0' &&
+               config_value_endpoint(route->host, 0, &endpoint)) {
+        config_error(settings->config, path, "%s is \"verify\" for an address, expected tls_name to say whose it is",
+                     path);
+    }
+}
+
+void settings_check_routes(const struct settings *settings)
+{
+    for (unsigned i = 0; i < settings->routes_count; i++) {
+        if (settings->routes[i].host != NULL) { /* else reported already */
+            check_route_tls(settings, i);
+        }
     }
 }
 

@@ -22,4 +22,7 @@ bool settings_check_split_hop(const char *text, enum settings_next_hop *ret_hop,
 /* Reports every contradiction between values that are each valid. */
 void settings_check_all(const struct settings *settings);
 
+/* The same for routes, which are complete only later. */
+void settings_check_routes(const struct settings *settings);
+
 #endif

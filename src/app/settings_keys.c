@@ -51,13 +51,19 @@ static const struct config_key limits_keys[] = {
     END,
 };
 
+static const char *const route_tls[] = {"may", "off", "require", "verify", NULL};
+
 static const struct config_key route_keys[] = {
     {"domain", CONFIG_TEXT, CONFIG_NAME, AT(settings_route, domain), RANGE(1, LIMIT_DOMAIN_BYTES + 1),
      .valid = settings_check_pattern, .expected = "\"example.com\", \".example.com\" (its subdomains) or \"*\""},
     {"next_hop", CONFIG_TEXT, 0, AT(settings_route, next_hop), RANGE(1, LIMIT_DOMAIN_BYTES + 16), DEFAULT("\"mx\""),
      .valid = settings_check_next_hop,
-     .expected = "\"mx\", \"mx:example.com\", \"host.example.com\", \"192.0.2.1\" or \"[host or address]:port\""},
+     .expected = "\"mx\", \"mx:example.com\", \"host.example.com\", \"192.0.2.1\", \"[host or address]:port\", "
+                 "\"lmtp:host:port\" or \"lmtp:unix:/path\""},
     {"port", CONFIG_COUNT, 0, AT(settings_route, port), RANGE(1, 65535), DEFAULT("25")},
+    {"tls", CONFIG_CHOICE, 0, AT(settings_route, tls), .choices = route_tls, DEFAULT("\"may\"")},
+    {"tls_name", CONFIG_TEXT, 0, AT(settings_route, tls_name), RANGE(0, LIMIT_DOMAIN_BYTES), DEFAULT("\"\""), HOSTNAME},
+    {"tls_ca", CONFIG_TEXT, 0, AT(settings_route, tls_ca), RANGE(0, 200), DEFAULT("\"\""), PATH},
     {"connections_max", CONFIG_COUNT, CONFIG_AUTO, AT(settings_route, connections_max), RANGE(1, 10000),
      DEFAULT("\"auto\"")},
     {"messages_per_connection_max", CONFIG_COUNT, CONFIG_AUTO, AT(settings_route, messages_per_connection_max),
@@ -73,6 +79,7 @@ static const struct config_key delivery_timeouts_keys[] = {
     {"greeting", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, greeting_ms), RANGE(SECOND, HOUR),
      DEFAULT("\"5m\"")},
     {"ehlo", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, ehlo_ms), RANGE(SECOND, HOUR), DEFAULT("\"5m\"")},
+    {"tls", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, tls_ms), RANGE(SECOND, HOUR), DEFAULT("\"1m\"")},
     {"mail", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, mail_ms), RANGE(SECOND, HOUR), DEFAULT("\"5m\"")},
     {"rcpt", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, rcpt_ms), RANGE(SECOND, HOUR), DEFAULT("\"5m\"")},
     {"data", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, data_ms), RANGE(SECOND, HOUR), DEFAULT("\"2m\"")},

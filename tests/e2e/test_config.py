@@ -186,13 +186,24 @@ BAD = [
     ('routes = ( { domain = "*.example"; } );',
      ['F:1: routes[0].domain is "*.example", expected "example.com", ".example.com" (its subdomains) or "*"']),
     ('routes = ( { domain = "a.example"; next_hop = "host:port"; } );',
-     ['F:1: routes[0].next_hop is "host:port", expected "mx", "mx:example.com", "host.example.com", "192.0.2.1" '
-      'or "[host or address]:port"']),
+     ['F:1: routes[0].next_hop is "host:port", expected "mx", "mx:example.com", "host.example.com", "192.0.2.1", '
+      '"[host or address]:port", "lmtp:host:port" or "lmtp:unix:/path"']),
+    ('routes = ( { domain = "a.example"; next_hop = "lmtp:unix:lmtp"; } );',
+     ['F:1: routes[0].next_hop is "lmtp:unix:lmtp", expected "mx", "mx:example.com", "host.example.com", "192.0.2.1", '
+      '"[host or address]:port", "lmtp:host:port" or "lmtp:unix:/path"']),
+    ('routes = ( { domain = "a.example"; next_hop = "lmtp:unix:/x"; tls = "require"; } );',
+     ['F:1: routes[0].tls asks for TLS on a unix socket, expected "may" or "off"']),
+    ('routes = ( { domain = "a.example"; next_hop = "192.0.2.1"; tls = "verify"; } );',
+     ['F:1: routes[0].tls is "verify" for an address, expected tls_name to say whose it is']),
+    ('routes = ( { domain = "a.example"; tls = "sure"; } );',
+     ['F:1: routes[0].tls is "sure", expected "may", "off", "require" or "verify"']),
+    ('routes = ( { domain = "a.example"; tls_ca = "ca.pem"; } );',
+     ['F:1: routes[0].tls_ca is "ca.pem", expected an absolute path']),
     ('routes = ( { domain = "a.example"; next_hop = "[host]:2525"; port = 25; } );',
      ["F:1: routes[0].port is given in next_hop too, expected only one of the two"]),
     ('routes = ( { domain = "a.example"; next_hop = "mx:"; } );',
-     ['F:1: routes[0].next_hop is "mx:", expected "mx", "mx:example.com", "host.example.com", "192.0.2.1" or '
-      '"[host or address]:port"']),
+     ['F:1: routes[0].next_hop is "mx:", expected "mx", "mx:example.com", "host.example.com", "192.0.2.1", '
+      '"[host or address]:port", "lmtp:host:port" or "lmtp:unix:/path"']),
     ('routes = ( { domain = "a.example"; recipients_per_transaction_max = 500; } );',
      ['F:1: routes[0].recipients_per_transaction_max is 500, expected 1 to 100 or "auto"']),
     ('delivery = { source_addresses = ( "192.0.2.1", "192.0.2.2" ); };',

@@ -164,6 +164,9 @@ static void test_routes_are_ordered_by_specificity(void **state)
         "routes = ( { domain = \"*\"; next_hop = \"[2001:DB8::1]:26\"; },"
         "{ domain = \".example.com\"; next_hop = \"mx:Other.example\"; port = 27; },"
         "{ domain = \"z.example\"; next_hop = \"relay.example:28\"; connections_max = 3; },"
+        "{ domain = \".a.example\"; next_hop = \"lmtp:Store.example\"; tls = \"verify\"; },"
+        "{ domain = \".b.example\"; next_hop = \"lmtp:[2001:db8::2]:2424\"; tls = \"off\"; },"
+        "{ domain = \".c.example\"; next_hop = \"lmtp:unix:/Run/lmtp\"; },"
         "{ domain = \".mail.example.com\"; next_hop = \"192.0.2.1\"; } );");
     static const struct {
         const char *domain;
@@ -175,16 +178,22 @@ static void test_routes_are_ordered_by_specificity(void **state)
         {"z.example", SETTINGS_HOP_HOST, "relay.example", 28, 3},
         {".mail.example.com", SETTINGS_HOP_HOST, "192.0.2.1", 25, 20},
         {".example.com", SETTINGS_HOP_MX, "other.example", 27, 20},
+        {".a.example", SETTINGS_HOP_LMTP, "store.example", 24, 20},
+        {".b.example", SETTINGS_HOP_LMTP, "2001:db8::2", 2424, 20},
+        {".c.example", SETTINGS_HOP_LMTP, "unix:/Run/lmtp", 24, 20},
         {"*", SETTINGS_HOP_HOST, "2001:db8::1", 26, 20},
     };
-    assert_int_equal(settings->routes_count, 4);
-    for (unsigned i = 0; i < 4; i++) {
+    assert_int_equal(settings->routes_count, sizeof expected / sizeof *expected);
+    for (unsigned i = 0; i < settings->routes_count; i++) {
         assert_string_equal(settings->routes[i].domain, expected[i].domain);
         assert_int_equal(settings->routes[i].hop, expected[i].hop);
         assert_string_equal(settings->routes[i].host, expected[i].host);
         assert_int_equal(settings->routes[i].port, expected[i].port);
         assert_int_equal(settings->routes[i].connections_max, expected[i].connections_max);
     }
+    assert_int_equal(settings->routes[0].tls, SETTINGS_ROUTE_MAY);
+    assert_int_equal(settings->routes[3].tls, SETTINGS_ROUTE_VERIFY);
+    assert_int_equal(settings->routes[4].tls, SETTINGS_ROUTE_OFF);
     settings_free(settings);
 }
 

@@ -1,0 +1,24 @@
+/* Routes as delivery wants them, with what their TLS needs. */
+#ifndef APP_BOOT_ROUTES_H
+#define APP_BOOT_ROUTES_H
+
+#include "app/settings.h"
+#include "delivery/delivery.h"
+
+struct boot_routes {
+    struct delivery_route *routes; /* as many as settings has, in the same order */
+    char (*policies)[DELIVERY_POLICY_BYTES];
+    struct boot_routes_ca {
+        const char *file;
+        struct tls_context *context;
+    } * cas; /* one for each file that routes name */
+    unsigned cas_count;
+};
+
+/* False without memory, or when a route needs a CA file that cannot be used: the log says which. Must not be called
+ * before tls_library_init. */
+bool boot_routes_map(struct boot_routes *routes, const struct settings *settings);
+/* Also what a failed map leaves. */
+void boot_routes_free(struct boot_routes *routes);
+
+#endif
