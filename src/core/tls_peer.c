@@ -46,20 +46,21 @@ static char *strict_name(const char *text, int length)
     return strndup(text, (size_t)length);
 }
 
-static const DNS_entry *first_dns_name(const DecodedCert *certificate)
+/* The library's lists begin with the last entry. */
+static const DNS_entry *first_of(const DNS_entry *list, int type)
 {
-    const DNS_entry *entry = certificate->altNames;
-    while (entry != NULL && entry->type != ASN_DNS_TYPE) {
-        entry = entry->next;
+    const DNS_entry *first = NULL;
+    for (; list != NULL; list = list->next) {
+        first = list->type == type ? list : first;
     }
-    return entry;
+    return first;
 }
 
 static char *name_of(const DecodedCert *certificate)
 {
-    const DNS_entry *entry = certificate->altEmailNames;
+    const DNS_entry *entry = first_of(certificate->altEmailNames, ASN_RFC822_TYPE);
     if (entry == NULL) {
-        entry = first_dns_name(certificate);
+        entry = first_of(certificate->altNames, ASN_DNS_TYPE);
     }
     char *name = entry != NULL ? strict_name(entry->name, entry->len)
                                : strict_name(certificate->subjectCN, certificate->subjectCNLen);

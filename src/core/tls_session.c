@@ -263,7 +263,7 @@ static int start(struct tls_session *session, struct tls_context *context,
     }
     session->context = tls_context_take(context);
     session->pull = pull;
-    session->hello_need = 1;
+    session->hello_need = 5; /* a record header */
     struct tls_facts *facts = &session->facts;
     facts->version = facts->cipher = facts->server_name = nothing;
     facts->peer_subject = facts->peer_name = facts->peer_problem = nothing;
