@@ -89,15 +89,17 @@ struct site *site_get(struct delivery *delivery, struct bytes key, const struct 
 
 void site_release(struct site *site)
 {
+    struct delivery *delivery = site->delivery;
     CHECK(site->references > 0);
     if (--site->references == 0) {
-        wheel_disarm(&site->delivery->shard->wheel, &site->timer);
+        wheel_disarm(&delivery->shard->wheel, &site->timer);
         mx_lookup_release(&site->lookup);
         mx_result_release(site->hosts);
         list_remove(&site->dirty);
         list_remove(&site->waiting);
-        map_remove(&site->delivery->sites, site_key(site));
+        map_remove(&delivery->sites, site_key(site));
         free(site);
+        delivery_offer_connection(delivery); /* which it may have been offered, and now will not use */
     }
 }
 
