@@ -122,6 +122,9 @@ enum spool_format_status {
     SPOOL_FORMAT_REMOVED = 7,
 };
 
+/* Bit of `attempts`: the sender has been told that it is late. */
+#define SPOOL_FORMAT_TOLD 0x8000u
+
 /* What became of one recipient; followed by text and host, then zero bytes up to a multiple of 4. */
 struct spool_format_state {
     uint16_t recipient; /* index in the envelope */

@@ -52,6 +52,7 @@ static void map_queue(struct boot_settings *boot, const struct settings *setting
     }
     queue->jitter_percent = settings->retry.jitter_percent;
     queue->expire_ms = settings->retry.expire_ms;
+    queue->delay_warning_ms = settings->bounce.enabled ? settings->bounce.delay_warning_ms : 0;
     queue->recipients_max = settings->limits.queued_recipients_max;
 }
 

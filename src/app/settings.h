@@ -124,7 +124,8 @@ struct settings_retry {
 
 struct settings_bounce {
     bool enabled;
-    uint64_t quote_bytes_max; /* of the original message */
+    uint64_t delay_warning_ms; /* 0: never */
+    uint64_t quote_bytes_max;  /* of the original message */
 };
 
 struct settings_dns {

@@ -123,6 +123,7 @@ static const struct config_key retry_keys[] = {
 
 static const struct config_key bounce_keys[] = {
     {"enabled", CONFIG_BOOL, 0, AT(settings_bounce, enabled), DEFAULT("true")},
+    {"delay_warning", CONFIG_DURATION, 0, AT(settings_bounce, delay_warning_ms), RANGE(0, 60 * DAY), DEFAULT("\"4h\"")},
     {"quote_bytes_max", CONFIG_SIZE, 0, AT(settings_bounce, quote_bytes_max), RANGE(0, 10 * MIB), DEFAULT("\"50K\"")},
     END,
 };

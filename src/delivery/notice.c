@@ -13,7 +13,7 @@ void notice_describe(struct spool *spool, const struct spool_view *view, const s
     ret_notice->reply = bytes_of(what->tail, what->text_bytes);
     ret_notice->host = bytes_of(what->tail + what->text_bytes, what->host_bytes);
     ret_notice->reply_code = what->reply_code;
-    ret_notice->attempts = what->recipients[i].attempts;
+    ret_notice->attempts = what->recipients[i].attempts & (uint16_t)~SPOOL_FORMAT_TOLD;
     memcpy(ret_notice->enhanced, what->enhanced, sizeof ret_notice->enhanced);
     struct spool_outcome last;
     struct buffer room = buffer_of(ret_notice->room, sizeof ret_notice->room);

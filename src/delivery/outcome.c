@@ -69,7 +69,7 @@ static void group_add(struct group *group, const struct queue *queue, uint32_t i
     group->positions[group->count] = (uint16_t)position;
     group->recipients[group->count] = (struct lend_recipient){
         .recipient = entry->recipient,
-        .attempts = (uint16_t)(entry->attempts + 1),
+        .attempts = lend_attempts(entry, 1),
     };
     group->count++;
 }
@@ -92,7 +92,7 @@ static void write_events(const struct attempt *attempt, const struct group *grou
             .reply_code = result->reply_code,
             .reply = result->text,
             .host = result->host,
-            .attempts = group->recipients[i].attempts,
+            .attempts = group->recipients[i].attempts & ~SPOOL_FORMAT_TOLD,
             .arrival_ms = attempt->view.arrival_ms,
             .tls = attempt->tls,
             .next_attempt_ms = (uint64_t)result->next_attempt_s * 1000,

@@ -2,6 +2,7 @@
 
 #include "base/limits.h"
 #include "queue/queue.h"
+#include "queue/ready.h"
 #include "queue/schedule.h"
 #include "spool/envelope.h"
 #include "spool/spool.h"
@@ -51,29 +52,102 @@ static void send_run(struct queue *queue, struct enqueue_run *run)
     }
 }
 
+/* What the envelope asks for besides delivery. */
+struct demands {
+    uint32_t hold_until_s; /* 0: none */
+    uint32_t deliver_by_s; /* 0: none */
+    bool returns;          /* DELIVERBY with R */
+    uint8_t band;
+};
+
+static uint32_t take_seconds(struct bytes value, bool up)
+{
+    uint64_t ms = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        ms |= (uint64_t)(unsigned char)value.data[i] << (8 * i);
+    }
+    uint64_t seconds = ms / 1000 + (up && ms % 1000 != 0);
+    return seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX;
+}
+
+static struct demands read_demands(struct bytes envelope)
+{
+    struct demands demands = {.hold_until_s = 0};
+    struct envelope_iterator iterator = envelope_iterate(envelope);
+    struct envelope_item item;
+    while (envelope_next(&iterator, &item)) {
+        if (item.tag == ENVELOPE_PRIORITY && item.value.length == 1) {
+            demands.band = (uint8_t)ready_band((signed char)item.value.data[0]);
+        } else if (item.tag == ENVELOPE_HOLD_UNTIL && item.value.length == 8) {
+            demands.hold_until_s = take_seconds(item.value, true);
+        } else if (item.tag == ENVELOPE_DELIVER_BY && item.value.length >= 9) {
+            demands.deliver_by_s = take_seconds(item.value, false);
+            demands.returns = item.value.data[8] == 'R';
+        }
+    }
+    return demands;
+}
+
+/* When something happens to the recipient although it waits: with DELIVERBY at that time, for R the end of it, else a
+ * notice to those who want one (RFC 2852 4.2); without it a notice to who asked for it. */
+static void set_deadline(const struct queue *queue, struct schedule_item *item, const struct demands *demands,
+                         unsigned notify, bool told)
+{
+    bool wants_delay = (notify & ENVELOPE_NOTIFY_DELAY) != 0;
+    uint64_t warning_s = queue->settings.delay_warning_ms / 1000;
+    item->ends = demands->deliver_by_s != 0 && demands->returns;
+    item->deadline_s = 0;
+    if (item->ends) {
+        item->deadline_s = demands->deliver_by_s;
+    } else if (told) {
+        item->ends = true;
+    } else if (demands->deliver_by_s != 0) {
+        item->deadline_s = notify == 0 || wants_delay ? demands->deliver_by_s : 0;
+    } else if (wants_delay && warning_s != 0 && warning_s < UINT32_MAX - item->arrival_s) {
+        item->deadline_s = item->arrival_s + (uint32_t)warning_s;
+    }
+}
+
 static bool same_state(const struct schedule_item *a, const struct schedule_item *b)
 {
-    return a->next_attempt_s == b->next_attempt_s && a->attempts == b->attempts && a->held == b->held;
+    return a->next_attempt_s == b->next_attempt_s && a->attempts == b->attempts && a->held == b->held &&
+           a->deadline_s == b->deadline_s && a->ends == b->ends;
+}
+
+/* What is known about a recipient from before the start. */
+static bool recall(struct schedule_item *item, const struct spool_state *state)
+{
+    unsigned attempts = state->attempts & (uint16_t)~SPOOL_FORMAT_TOLD;
+    item->attempts = (uint8_t)(attempts < UINT8_MAX ? attempts : UINT8_MAX);
+    item->held = state->status == SPOOL_FORMAT_HELD;
+    bool told = (state->attempts & SPOOL_FORMAT_TOLD) != 0;
+    if (attempts != 0 || (state->status == SPOOL_FORMAT_DEFERRED && !told)) { /* tried, or released by the operator */
+        item->next_attempt_s = state->next_attempt_s;
+    }
+    return told;
 }
 
 /* Splits an envelope into runs. `states` may be NULL: all recipients are new. */
-static void split(struct queue *queue, const struct schedule_item *first, struct bytes envelope,
+static void split(struct queue *queue, struct schedule_item first, struct bytes envelope,
                   const struct spool_state *states)
 {
     struct enqueue_run run = {.count = 0};
+    struct demands demands = read_demands(envelope);
     struct envelope_iterator iterator = envelope_iterate(envelope);
     struct envelope_item recipient;
+    first.band = demands.band;
+    if (demands.hold_until_s > first.arrival_s) {
+        first.arrival_s = demands.hold_until_s; /* it is our business from then on */
+        first.next_attempt_s = demands.hold_until_s;
+    }
     for (unsigned i = 0; envelope_next_recipient(&iterator, &recipient); i++) {
-        struct enqueue_run one = {.item = *first, .count = 1};
+        struct enqueue_run one = {.item = first, .count = 1};
         one.item.recipient = (uint16_t)i;
-        if (states != NULL) {
-            if (states[i].status >= SPOOL_FORMAT_QUARANTINED) {
-                continue;
-            }
-            one.item.attempts = (uint8_t)(states[i].attempts < UINT8_MAX ? states[i].attempts : UINT8_MAX);
-            one.item.next_attempt_s = states[i].next_attempt_s;
-            one.item.held = states[i].status == SPOOL_FORMAT_HELD;
+        if (states != NULL && states[i].status >= SPOOL_FORMAT_QUARANTINED) {
+            continue;
         }
+        bool told = states != NULL && recall(&one.item, &states[i]);
+        set_deadline(queue, &one.item, &demands, recipient.flags, told);
         set_domain(&one, recipient.value);
         if (run.count != 0 && run.item.recipient + run.count == i && same_state(&run.item, &one.item) &&
             bytes_equal(run_domain(&run), run_domain(&one))) {
@@ -95,7 +169,7 @@ void enqueue_message(struct shard *shard, struct spool *spool, uint32_t slot, ui
         .arrival_s = (uint32_t)(arrival_wall_ms / 1000),
         .spool = (uint8_t)spool_number(spool),
     };
-    split(shard->queue, &item, envelope, NULL);
+    split(shard->queue, item, envelope, NULL);
 }
 
 void enqueue_recovered(struct queue *queue, unsigned spool_number, const struct spool_recovered *message)
@@ -106,7 +180,7 @@ void enqueue_recovered(struct queue *queue, unsigned spool_number, const struct 
         .arrival_s = (uint32_t)(message->arrival_ms / 1000),
         .spool = (uint8_t)spool_number,
     };
-    split(queue, &item, message->envelope, message->states);
+    split(queue, item, message->envelope, message->states);
 }
 
 void enqueue_forward(struct queue *queue, uint32_t entry_index, unsigned to_shard)
@@ -119,7 +193,10 @@ void enqueue_forward(struct queue *queue, uint32_t entry_index, unsigned to_shar
                  .arrival_s = entry->arrival_s,
                  .recipient = entry->recipient,
                  .spool = entry->spool,
-                 .attempts = entry->attempts},
+                 .attempts = entry->attempts,
+                 .band = entry->band,
+                 .deadline_s = queue_entry_deadline_s(entry),
+                 .ends = entry->ends},
         .count = 1,
         .domain_bytes = (uint16_t)domain.length,
     };

@@ -126,6 +126,8 @@ void lend_give_up(struct queue *queue, const struct queue_entry *entry, enum len
         [LEND_BOUNCED] = {SPOOL_FORMAT_FAILED, {5, 7, 1}, "returned by the operator"},
         [LEND_HELD] = {SPOOL_FORMAT_HELD, {4, 7, 1}, "held by the operator"},
         [LEND_RELEASED] = {SPOOL_FORMAT_DEFERRED, {4, 0, 0}, "released by the operator"},
+        [LEND_OVERDUE] = {SPOOL_FORMAT_EXPIRED, {5, 4, 7}, ""},
+        [LEND_DELAYED] = {SPOOL_FORMAT_DEFERRED, {4, 4, 7}, ""},
     };
     struct lend_outcome outcome = {
         .slot = entry->slot,
@@ -135,7 +137,8 @@ void lend_give_up(struct queue *queue, const struct queue_entry *entry, enum len
         .count = 1,
         .status = (uint8_t)verdicts[verdict].status,
         .verdict = (uint8_t)verdict,
-        .recipients = {{.recipient = entry->recipient, .attempts = entry->attempts}},
+        .next_attempt_s = verdict == LEND_DELAYED ? entry->next_attempt_s : 0,
+        .recipients = {{.recipient = entry->recipient, .attempts = lend_attempts(entry, 0)}},
     };
     memcpy(outcome.enhanced, verdicts[verdict].enhanced, sizeof outcome.enhanced);
     memcpy(outcome.tail, verdicts[verdict].text, outcome.text_bytes);

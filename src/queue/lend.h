@@ -26,7 +26,15 @@ enum lend_verdict {
     LEND_BOUNCED,  /* by the operator, with a notice to the sender */
     LEND_HELD,     /* not an end: kept until released */
     LEND_RELEASED, /* waits for its turn again */
+    LEND_OVERDUE,  /* not delivered by the time that the sender had set (RFC 2852) */
+    LEND_DELAYED,  /* not an end: the sender is told that it waits, and the recipient counts as told */
 };
+
+/* The attempts of an entry and `more`, as outcomes carry and journal them: with SPOOL_FORMAT_TOLD. */
+static inline uint16_t lend_attempts(const struct queue_entry *entry, unsigned more)
+{
+    return (uint16_t)((entry->attempts + more) | (queue_entry_told(entry) ? SPOOL_FORMAT_TOLD : 0));
+}
 
 /* Asks for an entry's message. The answer comes to ops.lent with the same job and generation. */
 void lend_borrow(struct queue *queue, const struct queue_entry *entry, uint32_t job, uint32_t generation);
@@ -62,7 +70,7 @@ struct lend_result {
 
 struct lend_recipient {
     uint16_t recipient;
-    uint16_t attempts; /* this one included */
+    uint16_t attempts; /* lend_attempts, this one included */
 };
 
 #define LEND_HOST_BYTES 255

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "queue/calendar.h"
 #include "queue/enqueue.h"
 #include "queue/lend.h"
 #include "queue/schedule.h"
@@ -19,10 +20,8 @@ struct queue *queue_new(struct shard *shard, const struct queue_settings *settin
     queue->ops = *ops;
     queue->spool_shard = spool_shard;
     map_init(&queue->destinations, QUEUE_DESTINATIONS_MAX);
-    for (unsigned i = 0; i < QUEUE_CALENDAR_SLOTS; i++) {
-        queue->calendar[i] = SLOTS_NONE;
-    }
-    wheel_timer_init(&queue->calendar_timer, schedule_calendar_due);
+    calendar_init(queue);
+    wheel_timer_init(&queue->deadline_timer, schedule_deadline_due);
     if (!slots_init(&queue->entries, sizeof(struct queue_entry), QUEUE_ENTRIES_MAX, false) ||
         !slots_init(&queue->destination_slots, sizeof(struct destination *), QUEUE_DESTINATIONS_MAX, false)) {
         queue_delete(queue);
@@ -38,6 +37,7 @@ void queue_delete(struct queue *queue)
 {
     schedule_clear(queue);
     wheel_disarm(&queue->shard->wheel, &queue->calendar_timer);
+    wheel_disarm(&queue->shard->wheel, &queue->deadline_timer);
     map_free(&queue->destinations);
     slots_free(&queue->entries);
     slots_free(&queue->destination_slots);

@@ -3,11 +3,11 @@
  * The owner is the shard whose spool holds the message. It splits the recipients (enqueue), lends the message to
  * whoever delivers it, and journals what became of its recipients (lend).
  *
- * The delivery side is the shard that delivers a domain. It keeps one entry of 28 bytes per recipient (schedule): in a
+ * The delivery side is the shard that delivers a domain. It keeps one entry of 32 bytes per recipient (schedule): in a
  * destination's ready list, in the calendar of retries, or with delivery.
  *
  * An entry names its message by {spool, slot} and the low half of its id, which tells it from a later message in the
- * same slot. Everything else about it is in the spool and is borrowed for an attempt. So a queued recipient costs 28
+ * same slot. Everything else about it is in the spool and is borrowed for an attempt. So a queued recipient costs 32
  * bytes here and a spool slot at its owner.
  */
 #ifndef QUEUE_QUEUE_H
@@ -28,7 +28,7 @@
 #define QUEUE_RETRY_STEPS 64
 #define QUEUE_ERROR_BYTES 256 /* a destination's last error */
 #define QUEUE_ENTRIES_MAX (1u << 30)
-#define QUEUE_DESTINATIONS_MAX (1u << 26)
+#define QUEUE_DESTINATIONS_MAX (1u << 24)
 
 struct spool;
 
@@ -37,6 +37,7 @@ struct queue_settings {
     unsigned retry_count;                 /* at least 1 */
     unsigned jitter_percent;              /* each wait is spread by this much to both sides */
     uint64_t expire_ms;                   /* from acceptance */
+    uint64_t delay_warning_ms;            /* from acceptance: who asked for it is told of a delay; 0: never */
     uint32_t recipients_max;              /* of all shards together; more are refused with 452 */
 };
 
@@ -52,29 +53,56 @@ enum queue_place {
 /* What the operator wants to happen to it, when it is next looked at. */
 enum queue_wish { QUEUE_NO_WISH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_RETRY, QUEUE_REMOVE, QUEUE_BOUNCE };
 
+/* Of the priority that the sender gave (RFC 6710); served in the order URGENT, HIGH, NORMAL, LOW (queue/ready.h). */
+enum queue_band { QUEUE_BAND_NORMAL, QUEUE_BAND_HIGH, QUEUE_BAND_URGENT, QUEUE_BAND_LOW };
+#define QUEUE_BANDS 4
+
 /* One recipient of one message. */
 struct queue_entry {
     uint32_t slot;   /* of the message in its spool */
     uint32_t id_low; /* of its id: tells a message from a later one in the same slot */
     uint32_t next;   /* in whatever list it is; SLOTS_NONE ends it */
     uint32_t next_attempt_s;
-    uint32_t arrival_s;
-    uint32_t destination : 26;
+    uint32_t arrival_s; /* or, of a message for later, when it may be delivered: the expiry counts from here */
+    uint32_t destination : 24;
+    uint32_t band : 2; /* enum queue_band */
     uint32_t place : 3;
     uint32_t wish : 3;
-    uint16_t recipient; /* its position in the envelope */
+    uint32_t deadline : 31; /* seconds since 1970, halved and rounded up; 0: none. See queue_entry_set_deadline */
+    uint32_t ends : 1;      /* what it means: given up then, else the sender is told; without deadline: was told */
+    uint16_t recipient;     /* its position in the envelope */
     uint8_t spool;
     uint8_t attempts; /* saturates */
 };
 
-static_assert(sizeof(struct queue_entry) == 28, "a million of them are 28 MB");
+static_assert(sizeof(struct queue_entry) == 32, "a million of them are 32 MB");
+
+/* A time at which something happens to the recipient wherever it waits; wall seconds, 0: none. */
+static inline uint32_t queue_entry_deadline_s(const struct queue_entry *entry)
+{
+    return entry->deadline * 2u;
+}
+
+/* `ends`: it is given up then (DELIVERBY with R, RFC 2852); else its sender is told that it is late, once. */
+static inline void queue_entry_set_deadline(struct queue_entry *entry, uint32_t deadline_s, bool ends)
+{
+    entry->deadline = (deadline_s / 2 + deadline_s % 2) & 0x7fffffff;
+    entry->ends = ends;
+}
+
+/* The sender has been told. */
+static inline bool queue_entry_told(const struct queue_entry *entry)
+{
+    return entry->deadline == 0 && entry->ends;
+}
 
 /* One recipient domain. Kept while it has entries or is in use by delivery. */
 struct destination {
     uint32_t index;
-    uint32_t ready_first;
-    uint32_t ready_last;
-    uint32_t ready;
+    uint32_t ready_first[QUEUE_BANDS];
+    uint32_t ready_last[QUEUE_BANDS];
+    uint32_t ready;      /* in all bands */
+    uint32_t deadline_s; /* the earliest of those that are ready, or earlier; 0: they have none */
     uint32_t deferred;
     uint32_t held;
     uint32_t out;
@@ -123,8 +151,10 @@ struct queue {
     uint32_t calendar[QUEUE_CALENDAR_SLOTS];
     uint64_t calendar_used[QUEUE_CALENDAR_SLOTS / 64];
     uint32_t calendar_swept_s; /* everything due up to here has been moved */
+    int64_t calendar_clock_ms; /* wall clock less the shard's clock, when it was last looked at */
     uint32_t deferred;
     struct timer calendar_timer;
+    struct timer deadline_timer; /* of what is ready */
 };
 
 /* Registers its mail with the shard and sets shard->queue. `spool_shard` has QUEUE_SPOOLS entries and outlives it. */

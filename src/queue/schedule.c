@@ -10,20 +10,21 @@
  * cannot be taken out: what the operator wants is written on it as a wish, and carried out when a walk comes by
  * (schedule_sweep, schedule_take, the calendar).
  *
- * The calendar has one list per second, modulo QUEUE_CALENDAR_SLOTS. A list may hold entries of a later round; they
- * stay.
- *
- * Its seconds are those of the wall clock, because next attempts are journaled and outlive a restart; and the wall
- * clock may be set. Forward, all that is due by the new time is walked. Back, the calendar follows at once (the seconds
- * that come again have empty lists), and what was written with the wrong time shows itself, when its list comes round,
- * by being farther away than the longest wait there is: it is due now.
+ * A deadline holds wherever an entry waits: in the calendar it stands at its deadline when that comes first; of what is
+ * ready, each destination knows the earliest, and one timer looks through the lists of those whose time has come. An
+ * entry that is out is looked at when it comes back. What the operator holds has no deadline and does not expire.
  */
 #include "queue/schedule.h"
 
 #include <stdlib.h>
 
+#include "queue/calendar.h"
 #include "queue/lend.h"
+#include "queue/ready.h"
 #include "queue/retry.h"
+
+#define DEADLINE_WAIT_MS 2000      /* between two looks through ready lists */
+#define DEADLINE_WAIT_MS_MAX 60000 /* the wall clock may be set */
 
 struct queue_entry *schedule_entry(const struct queue *queue, uint32_t index)
 {
@@ -50,8 +51,7 @@ static struct destination *destination_make(struct queue *queue, struct bytes do
     CHECK(destination != NULL && place != NULL);
     *place = destination;
     destination->index = index;
-    destination->ready_first = SLOTS_NONE;
-    destination->ready_last = SLOTS_NONE;
+    ready_init(destination);
     destination->length = (uint16_t)domain.length;
     memcpy(destination->domain, domain.data, domain.length);
     CHECK(map_insert(&queue->destinations, destination_domain(destination), destination));
@@ -97,96 +97,6 @@ void schedule_clear(struct queue *queue)
     }
 }
 
-/* --- ready lists --------------------------------------------------------------------------------------------- */
-
-static void ready_append(struct queue *queue, struct destination *destination, uint32_t index)
-{
-    struct queue_entry *entry = schedule_entry(queue, index);
-    entry->place = QUEUE_READY;
-    entry->next = SLOTS_NONE;
-    if (destination->ready_last == SLOTS_NONE) {
-        destination->ready_first = index;
-    } else {
-        schedule_entry(queue, destination->ready_last)->next = index;
-    }
-    destination->ready_last = index;
-    destination->ready++;
-}
-
-static void ready_prepend(struct queue *queue, struct destination *destination, uint32_t index)
-{
-    struct queue_entry *entry = schedule_entry(queue, index);
-    entry->place = QUEUE_READY;
-    entry->next = destination->ready_first;
-    destination->ready_first = index;
-    if (destination->ready_last == SLOTS_NONE) {
-        destination->ready_last = index;
-    }
-    destination->ready++;
-}
-
-static uint32_t ready_pop(struct queue *queue, struct destination *destination)
-{
-    uint32_t index = destination->ready_first;
-    destination->ready_first = schedule_entry(queue, index)->next;
-    if (destination->ready_first == SLOTS_NONE) {
-        destination->ready_last = SLOTS_NONE;
-    }
-    destination->ready--;
-    return index;
-}
-
-/* --- the calendar -------------------------------------------------------------------------------------------- */
-
-/* Wakes up for that second, but at least once a round, unless it is going to be earlier anyway. */
-static void calendar_arm(struct queue *queue, uint32_t second)
-{
-    uint32_t now_s = queue_now_s(queue);
-    uint32_t ahead_s = second > now_s ? second - now_s : 0;
-    uint64_t after_ms = (ahead_s < QUEUE_CALENDAR_SLOTS ? ahead_s : QUEUE_CALENDAR_SLOTS) * UINT64_C(1000);
-    if (!wheel_armed(&queue->calendar_timer) || queue->calendar_timer.expires_ms > queue->shard->now_ms + after_ms) {
-        shard_arm(queue->shard, &queue->calendar_timer, after_ms != 0 ? after_ms : 1);
-    }
-}
-
-/* The next second with a list; at most one round away. */
-static uint32_t calendar_next(const struct queue *queue)
-{
-    uint32_t second = queue->calendar_swept_s + 1;
-    unsigned steps = 1;
-    while (steps < QUEUE_CALENDAR_SLOTS &&
-           (queue->calendar_used[second % QUEUE_CALENDAR_SLOTS / 64] >> (second % 64) & 1) == 0) {
-        second++;
-        steps++;
-    }
-    return second;
-}
-
-static void calendar_follow_clock(struct queue *queue)
-{
-    uint32_t now_s = queue_now_s(queue);
-    if (queue->deferred == 0 || now_s < queue->calendar_swept_s) {
-        queue->calendar_swept_s = now_s;
-    }
-}
-
-static void calendar_insert(struct queue *queue, uint32_t index)
-{
-    struct queue_entry *entry = schedule_entry(queue, index);
-    calendar_follow_clock(queue);
-    if (entry->next_attempt_s <= queue->calendar_swept_s) {
-        entry->next_attempt_s = queue->calendar_swept_s + 1;
-    }
-    uint32_t at = entry->next_attempt_s % QUEUE_CALENDAR_SLOTS;
-    entry->place = QUEUE_CALENDAR;
-    entry->next = queue->calendar[at];
-    queue->calendar[at] = index;
-    queue->calendar_used[at / 64] |= 1ull << (at % 64);
-    queue->deferred++;
-    schedule_destination(queue, entry)->deferred++;
-    calendar_arm(queue, entry->next_attempt_s);
-}
-
 /* --- putting entries where they belong ----------------------------------------------------------------------- */
 
 static void entry_free(struct queue *queue, uint32_t index)
@@ -199,12 +109,60 @@ static void entry_free(struct queue *queue, uint32_t index)
     schedule_settle(queue, destination);
 }
 
+static void deadline_arm(struct queue *queue, uint32_t deadline_s)
+{
+    uint32_t now_s = queue_now_s(queue);
+    uint64_t after_ms = deadline_s > now_s ? (deadline_s - now_s) * UINT64_C(1000) : 0;
+    after_ms = after_ms < DEADLINE_WAIT_MS ? DEADLINE_WAIT_MS : after_ms;
+    after_ms = after_ms > DEADLINE_WAIT_MS_MAX ? DEADLINE_WAIT_MS_MAX : after_ms;
+    if (!wheel_armed(&queue->deadline_timer) || queue->deadline_timer.expires_ms > queue->shard->now_ms + after_ms) {
+        shard_arm(queue->shard, &queue->deadline_timer, after_ms);
+    }
+}
+
+/* Something has become ready. */
+static void announce(struct queue *queue, struct destination *destination)
+{
+    if (destination->deadline_s != 0) {
+        deadline_arm(queue, destination->deadline_s);
+    }
+    queue->ops.ready(queue->ops.context, destination);
+}
+
+static void calendar_add(struct queue *queue, uint32_t index)
+{
+    queue->deferred++;
+    schedule_destination(queue, schedule_entry(queue, index))->deferred++;
+    calendar_insert(queue, index);
+}
+
 /* Ends an entry that is in no list, without an attempt. */
 static void entry_give_up(struct queue *queue, uint32_t index, enum lend_verdict verdict)
 {
     struct queue_entry *entry = schedule_entry(queue, index);
     lend_give_up(queue, entry, verdict);
     entry_free(queue, index);
+}
+
+static bool deadline_passed(const struct queue *queue, const struct queue_entry *entry)
+{
+    return entry->deadline != 0 && queue_entry_deadline_s(entry) <= queue_now_s(queue);
+}
+
+/* Does what a deadline that has passed asks for, to an entry that is in no list; false when that leaves it waiting. */
+static bool entry_overdue(struct queue *queue, uint32_t index)
+{
+    struct queue_entry *entry = schedule_entry(queue, index);
+    if (!deadline_passed(queue, entry)) {
+        return false;
+    }
+    if (entry->ends) {
+        entry_give_up(queue, index, LEND_OVERDUE);
+        return true;
+    }
+    queue_entry_set_deadline(entry, 0, true);
+    lend_give_up(queue, entry, LEND_DELAYED);
+    return false;
 }
 
 static void entry_park(struct queue *queue, uint32_t index)
@@ -228,7 +186,7 @@ static void entry_ready(struct queue *queue, uint32_t index)
     } else {
         ready_append(queue, destination, index);
     }
-    queue->ops.ready(queue->ops.context, destination);
+    announce(queue, destination);
 }
 
 /* Carries out the wish of an entry that is in no list; false when it has none that takes it away from its place. */
@@ -264,24 +222,26 @@ void schedule_add(struct queue *queue, struct bytes domain, const struct schedul
             .id_low = item->id_low,
             .next_attempt_s = item->next_attempt_s,
             .arrival_s = item->arrival_s,
-            .destination = destination->index & ((1u << 26) - 1),
+            .destination = destination->index & (QUEUE_DESTINATIONS_MAX - 1),
+            .band = item->band & (QUEUE_BANDS - 1u),
             .recipient = (uint16_t)(item->recipient + i),
             .spool = item->spool,
             .attempts = item->attempts,
         };
+        queue_entry_set_deadline(entry, item->deadline_s, item->ends);
         metric_add(&queue->shard->metrics->queued_recipients, 1);
         if (item->held) {
             entry->place = QUEUE_PARKED;
             destination->held++;
         } else if (item->next_attempt_s > queue_now_s(queue)) {
-            calendar_insert(queue, index);
+            calendar_add(queue, index);
         } else {
             ready_append(queue, destination, index);
             ready = true;
         }
     }
     if (ready) {
-        queue->ops.ready(queue->ops.context, destination);
+        announce(queue, destination);
     }
 }
 
@@ -289,7 +249,8 @@ void schedule_add(struct queue *queue, struct bytes domain, const struct schedul
 
 const struct queue_entry *schedule_peek(const struct queue *queue, const struct destination *destination)
 {
-    return destination->ready_first == SLOTS_NONE ? NULL : schedule_entry(queue, destination->ready_first);
+    uint32_t first = ready_first(destination);
+    return first == SLOTS_NONE ? NULL : schedule_entry(queue, first);
 }
 
 static bool same_message(const struct queue_entry *a, const struct queue_entry *b)
@@ -301,17 +262,21 @@ unsigned schedule_take(struct queue *queue, struct destination *destination, uin
 {
     unsigned count = 0;
     destination->out++; /* keeps it while entries are given up */
-    while (count < max && destination->ready_first != SLOTS_NONE) {
-        struct queue_entry *entry = schedule_entry(queue, destination->ready_first);
+    uint32_t index;
+    while (count < max && (index = ready_first(destination)) != SLOTS_NONE) {
+        struct queue_entry *entry = schedule_entry(queue, index);
         if (count != 0 && !same_message(entry, schedule_entry(queue, ret_entries[0]))) {
             break;
         }
-        uint32_t index = ready_pop(queue, destination);
+        ready_pop(queue, destination, entry->band);
         if (entry->wish != QUEUE_NO_WISH && entry_obey(queue, index)) {
             continue;
         }
         if (retry_expired(&queue->settings, queue_now_s(queue), entry->arrival_s)) {
             entry_give_up(queue, index, LEND_EXPIRED);
+            continue;
+        }
+        if (entry_overdue(queue, index)) {
             continue;
         }
         entry->place = QUEUE_OUT;
@@ -326,10 +291,12 @@ unsigned schedule_take(struct queue *queue, struct destination *destination, uin
 void schedule_expire(struct queue *queue, struct destination *destination)
 {
     destination->out++;
-    while (destination->ready_first != SLOTS_NONE &&
-           retry_expired(&queue->settings, queue_now_s(queue),
-                         schedule_entry(queue, destination->ready_first)->arrival_s)) {
-        entry_give_up(queue, ready_pop(queue, destination), LEND_EXPIRED);
+    for (unsigned band = 0; band < QUEUE_BANDS; band++) {
+        while (destination->ready_first[band] != SLOTS_NONE &&
+               retry_expired(&queue->settings, queue_now_s(queue),
+                             schedule_entry(queue, destination->ready_first[band])->arrival_s)) {
+            entry_give_up(queue, ready_pop(queue, destination, band), LEND_EXPIRED);
+        }
     }
     destination->out--;
     schedule_settle(queue, destination);
@@ -357,13 +324,13 @@ void schedule_defer(struct queue *queue, uint32_t index, uint32_t next_attempt_s
     }
     entry->next_attempt_s = next_attempt_s;
     bool now = entry->wish == QUEUE_RETRY || entry->wish == QUEUE_RELEASE;
-    if (entry_obey(queue, index)) {
+    if (entry_obey(queue, index) || entry_overdue(queue, index)) {
         return;
     }
     if (now || next_attempt_s <= queue_now_s(queue)) {
         entry_ready(queue, index);
     } else {
-        calendar_insert(queue, index);
+        calendar_add(queue, index);
     }
 }
 
@@ -371,87 +338,104 @@ void schedule_return(struct queue *queue, uint32_t index)
 {
     struct queue_entry *entry = entry_back(queue, index);
     struct destination *destination = schedule_destination(queue, entry);
-    if (!entry_obey(queue, index)) {
+    if (!entry_obey(queue, index) && !entry_overdue(queue, index)) {
         ready_prepend(queue, destination, index);
-        queue->ops.ready(queue->ops.context, destination);
+        announce(queue, destination);
     }
 }
 
 /* --- walks --------------------------------------------------------------------------------------------------- */
 
-/* Takes the whole list of a second and deals its entries out again: what is due becomes ready, wishes are carried out.
- */
-static void calendar_walk(struct queue *queue, uint32_t at, uint32_t now_s)
+/* An entry of the calendar that is due, has a wish or is past its deadline: to where it belongs now. */
+static void calendar_leave(struct queue *queue, uint32_t index, bool due)
 {
-    uint64_t farthest_s = now_s + retry_longest_s(&queue->settings);
-    uint32_t index = queue->calendar[at];
-    queue->calendar[at] = SLOTS_NONE;
-    queue->calendar_used[at / 64] &= ~(1ull << (at % 64));
-    uint32_t kept = SLOTS_NONE;
+    struct queue_entry *entry = schedule_entry(queue, index);
+    struct destination *destination = schedule_destination(queue, entry);
+    queue->deferred--;
+    destination->deferred--;
+    destination->out++;
+    if (!entry_obey(queue, index) && !entry_overdue(queue, index)) {
+        if (due) {
+            entry_ready(queue, index);
+        } else {
+            calendar_add(queue, index);
+        }
+    }
+    destination->out--;
+    schedule_settle(queue, destination);
+}
+
+/* Takes the whole list of a second and deals its entries out again. */
+static void calendar_walk(struct queue *queue, unsigned at)
+{
+    uint32_t index = calendar_take(queue, at);
     while (index != SLOTS_NONE) {
         struct queue_entry *entry = schedule_entry(queue, index);
         uint32_t next = entry->next;
-        bool now = entry->wish == QUEUE_RETRY || entry->next_attempt_s <= now_s || entry->next_attempt_s > farthest_s;
-        if (!now && (entry->wish == QUEUE_NO_WISH || entry->wish == QUEUE_RELEASE)) {
-            entry->wish = QUEUE_NO_WISH;
-            entry->next = kept;
-            kept = index;
+        bool due = entry->wish == QUEUE_RETRY || calendar_due(queue, entry);
+        if (entry->wish == QUEUE_RELEASE) {
+            entry->wish = QUEUE_NO_WISH; /* it is not held */
+        }
+        if (due || entry->wish != QUEUE_NO_WISH || deadline_passed(queue, entry)) {
+            calendar_leave(queue, index, due);
         } else {
-            queue->deferred--;
-            struct destination *destination = schedule_destination(queue, entry);
-            destination->deferred--;
-            destination->out++;
-            if (!entry_obey(queue, index)) {
-                entry_ready(queue, index);
-            }
-            destination->out--;
-            schedule_settle(queue, destination);
+            calendar_keep(queue, at, index);
         }
         index = next;
-    }
-    queue->calendar[at] = kept;
-    if (kept != SLOTS_NONE) {
-        queue->calendar_used[at / 64] |= 1ull << (at % 64);
     }
 }
 
 void schedule_calendar_due(struct timer *timer)
 {
-    struct queue *queue = CONTAINER_OF(timer, struct queue, calendar_timer);
-    calendar_follow_clock(queue);
-    uint32_t now_s = queue_now_s(queue);
-    uint32_t from_s = queue->calendar_swept_s;
-    if (now_s > from_s) {
-        queue->calendar_swept_s = now_s;
-        uint32_t seconds = now_s - from_s < QUEUE_CALENDAR_SLOTS ? now_s - from_s : QUEUE_CALENDAR_SLOTS;
-        for (uint32_t i = 0; i < seconds; i++) {
-            calendar_walk(queue, (now_s - i) % QUEUE_CALENDAR_SLOTS, now_s);
-        }
-    }
-    if (queue->deferred != 0) {
-        calendar_arm(queue, calendar_next(queue));
-    }
+    calendar_advance(CONTAINER_OF(timer, struct queue, calendar_timer), calendar_walk);
 }
 
+/* Carries out the wishes and deadlines of what is ready at a destination. */
 static void ready_walk(struct queue *queue, struct destination *destination)
 {
-    uint32_t index = destination->ready_first;
-    destination->ready_first = SLOTS_NONE;
-    destination->ready_last = SLOTS_NONE;
-    destination->ready = 0;
     destination->out++;
-    while (index != SLOTS_NONE) {
-        uint32_t next = schedule_entry(queue, index)->next;
-        if (!entry_obey(queue, index)) {
-            ready_append(queue, destination, index);
+    destination->deadline_s = 0;
+    for (unsigned band = 0; band < QUEUE_BANDS; band++) {
+        uint32_t index = ready_take_all(queue, destination, band);
+        while (index != SLOTS_NONE) {
+            struct queue_entry *entry = schedule_entry(queue, index);
+            uint32_t next = entry->next;
+            if (!entry_obey(queue, index) && !entry_overdue(queue, index)) {
+                ready_append(queue, destination, index);
+            }
+            index = next;
         }
-        index = next;
     }
     destination->out--;
     if (destination->ready != 0) {
-        queue->ops.ready(queue->ops.context, destination);
+        announce(queue, destination);
     }
     schedule_settle(queue, destination);
+}
+
+void schedule_deadline_due(struct timer *timer)
+{
+    struct queue *queue = CONTAINER_OF(timer, struct queue, deadline_timer);
+    uint32_t now_s = queue_now_s(queue);
+    uint32_t earliest_s = 0;
+    struct map_cursor cursor = {0};
+    struct destination *destination;
+    while ((destination = map_next(&queue->destinations, &cursor)) != NULL) {
+        destination->out++;
+        if (destination->deadline_s != 0 && destination->deadline_s <= now_s) {
+            ready_walk(queue, destination);
+        }
+        uint32_t deadline_s = destination->ready != 0 ? destination->deadline_s : 0;
+        destination->deadline_s = deadline_s;
+        if (deadline_s != 0 && (earliest_s == 0 || deadline_s < earliest_s)) {
+            earliest_s = deadline_s;
+        }
+        destination->out--;
+        schedule_settle(queue, destination);
+    }
+    if (earliest_s != 0) {
+        deadline_arm(queue, earliest_s);
+    }
 }
 
 static void parked_walk(struct queue *queue)
@@ -464,7 +448,7 @@ static void parked_walk(struct queue *queue)
         struct destination *destination = schedule_destination(queue, entry);
         destination->held--;
         destination->out++;
-        if (!entry_obey(queue, index)) {
+        if (!entry_obey(queue, index) && !entry_overdue(queue, index)) {
             lend_give_up(queue, entry, LEND_RELEASED);
             entry_ready(queue, index);
         }
@@ -475,9 +459,10 @@ static void parked_walk(struct queue *queue)
 
 void schedule_sweep(struct queue *queue)
 {
+    calendar_advance(queue, calendar_walk);
     for (unsigned at = 0; at < QUEUE_CALENDAR_SLOTS; at++) {
         if (queue->calendar[at] != SLOTS_NONE) {
-            calendar_walk(queue, at, queue_now_s(queue));
+            calendar_walk(queue, at);
         }
     }
     struct map_cursor cursor = {0};

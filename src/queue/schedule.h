@@ -13,7 +13,10 @@ struct schedule_item {
     uint16_t recipient;
     uint8_t spool;
     uint8_t attempts;
-    bool held;
+    uint8_t band;        /* enum queue_band */
+    bool ends;           /* as in struct queue_entry */
+    bool held;           /* by the operator */
+    uint32_t deadline_s; /* 0: none, and with `ends` the sender was told */
 };
 
 /* Adds `count` recipients: item, and those at the positions behind item->recipient. */
@@ -36,7 +39,7 @@ void schedule_finish(struct queue *queue, uint32_t index);
 void schedule_defer(struct queue *queue, uint32_t index, uint32_t next_attempt_s);
 void schedule_return(struct queue *queue, uint32_t index);
 
-/* Removes the expired entries at the head of the ready list: for destinations that cannot be delivered to now. */
+/* Removes the expired entries at the heads of the ready lists: for destinations that cannot be delivered to now. */
 void schedule_expire(struct queue *queue, struct destination *destination);
 
 /* To be called after having kept a destination by counting up its `out`: drops it when nothing is left in it. */
@@ -50,6 +53,9 @@ void schedule_sweep(struct queue *queue);
 
 /* The timer's: moves what is due to the ready lists. */
 void schedule_calendar_due(struct timer *timer);
+
+/* The timer's: carries out the deadlines of what is ready. */
+void schedule_deadline_due(struct timer *timer);
 
 /* Frees all destinations. */
 void schedule_clear(struct queue *queue);

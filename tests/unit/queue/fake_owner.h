@@ -182,6 +182,7 @@ static struct queue *fake_queue(void)
     rng_seed(&fake.shard.rng, 1);
     fake.shard.metrics = metric_set_new();
     static const struct queue_settings settings = {
+        .delay_warning_ms = 4 * 3600 * 1000,
         .retry_ms = {1200000, 2400000, 4800000, 14400000},
         .retry_count = 4,
         .jitter_percent = 10,

@@ -143,6 +143,138 @@ static void test_a_recovered_message_goes_on_where_it_was(void **state)
     fake_end(queue);
 }
 
+/* --- what senders ask for --------------------------------------------------------------------------------------- */
+
+static void add_time(enum envelope_tag tag, uint64_t ms, const char *rest)
+{
+    char value[16];
+    for (unsigned i = 0; i < 8; i++) {
+        value[i] = (char)(ms >> (8 * i));
+    }
+    size_t length = strlen(rest);
+    memcpy(value + 8, rest, length);
+    assert_true(envelope_add(&envelope, tag, 0, bytes_of(value, 8 + length)));
+}
+
+static void add_recipient_with(unsigned notify)
+{
+    assert_true(envelope_add(&envelope, ENVELOPE_RECIPIENT, (uint8_t)notify, BYTES("x@example.com")));
+}
+
+/* The items of a message may stand before or behind its recipients. */
+static void test_hold_and_priority(void **state)
+{
+    (void)state;
+    for (unsigned behind = 0; behind < 2; behind++) {
+        struct queue *queue = fake_queue();
+        uint64_t hold_ms = fake.shard.wall_ms + 5000 * 1000;
+        begin_envelope();
+        for (unsigned part = 0; part < 2; part++) {
+            if (part == behind) {
+                add_time(ENVELOPE_HOLD_UNTIL, hold_ms, "");
+                assert_true(envelope_add(&envelope, ENVELOPE_PRIORITY, 0, BYTES("\xfd"))); /* -3 */
+            } else {
+                add_recipient("a@example.com");
+            }
+        }
+        enqueue(1);
+        const struct queue_entry *entry = schedule_entry(queue, 0);
+        uint32_t hold_s = (uint32_t)((hold_ms + 999) / 1000);
+        assert_int_equal(entry->place, QUEUE_CALENDAR);
+        assert_int_equal(entry->next_attempt_s, hold_s);
+        assert_int_equal(entry->arrival_s, hold_s);
+        assert_int_equal(entry->band, QUEUE_BAND_LOW);
+        assert_int_equal(entry->deadline, 0);
+        fake_pass(5001 * 1000);
+        assert_int_equal(entry->place, QUEUE_READY);
+        fake_end(queue);
+    }
+}
+
+static void test_deadlines(void **state)
+{
+    static const struct {
+        const char *mode; /* of DELIVERBY; NULL: not given */
+        unsigned notify;
+        uint32_t deadline_s; /* from now */
+        bool ends;
+    } cases[] = {
+        {NULL, 0, 0, false},
+        {NULL, ENVELOPE_NOTIFY_DELAY, 4 * 3600, false},
+        {NULL, ENVELOPE_NOTIFY_DELAY | ENVELOPE_NOTIFY_SUCCESS, 4 * 3600, false},
+        {NULL, ENVELOPE_NOTIFY_FAILURE, 0, false},
+        {NULL, ENVELOPE_NOTIFY_NEVER, 0, false},
+        {"R\0", 0, 600, true},
+        {"R\1", ENVELOPE_NOTIFY_NEVER, 600, true},
+        {"R\1", ENVELOPE_NOTIFY_DELAY, 600, true},
+        {"N", 0, 600, false},
+        {"N\1", ENVELOPE_NOTIFY_DELAY, 600, false},
+        {"N\1", ENVELOPE_NOTIFY_FAILURE, 0, false},
+        {"N\1", ENVELOPE_NOTIFY_NEVER, 0, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct queue *queue = fake_queue();
+        begin_envelope();
+        if (cases[i].mode != NULL) {
+            add_time(ENVELOPE_DELIVER_BY, fake.shard.wall_ms + 600 * 1000, cases[i].mode);
+        }
+        add_recipient_with(cases[i].notify);
+        enqueue(1);
+        const struct queue_entry *entry = schedule_entry(queue, 0);
+        uint32_t deadline_s = queue_entry_deadline_s(entry);
+        uint32_t expected_s = cases[i].deadline_s != 0 ? fake_now_s() + cases[i].deadline_s : 0;
+        assert_true(deadline_s == expected_s || (expected_s % 2 != 0 && deadline_s == expected_s + 1));
+        assert_int_equal(entry->ends, cases[i].ends);
+        fake_end(queue);
+    }
+}
+
+/* A restart neither forgets that the sender was told, nor delivers early what was to be kept. */
+static void test_demands_survive_a_restart(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    const struct spool_state states[] = {
+        {.status = SPOOL_FORMAT_PENDING},
+        {.status = SPOOL_FORMAT_DEFERRED, .attempts = SPOOL_FORMAT_TOLD},
+        {.status = SPOOL_FORMAT_DEFERRED, .attempts = SPOOL_FORMAT_TOLD | 7, .next_attempt_s = fake_now_s() + 20000},
+        {.status = SPOOL_FORMAT_DEFERRED, .attempts = 0}, /* released by the operator */
+        {.status = SPOOL_FORMAT_HELD},
+    };
+    begin_envelope();
+    add_time(ENVELOPE_HOLD_UNTIL, fake.shard.wall_ms + 10000 * 1000, "");
+    add_time(ENVELOPE_DELIVER_BY, fake.shard.wall_ms + 15000 * 1000, "N");
+    for (unsigned i = 0; i < 5; i++) {
+        add_recipient_with(0);
+    }
+    struct spool_recovered message = {
+        .slot = 9,
+        .arrival_ms = fake.shard.wall_ms - 1000,
+        .recipients = 5,
+        .envelope = buffer_bytes(&envelope),
+        .states = states,
+    };
+    enqueue_recovered(queue, FAKE_SPOOL, &message);
+    static const struct {
+        enum queue_place place;
+        bool told;
+        uint32_t wait_s;
+    } expected[] = {
+        {QUEUE_CALENDAR, false, 10000}, {QUEUE_CALENDAR, true, 10000}, {QUEUE_CALENDAR, true, 20000},
+        {QUEUE_READY, false, 0},        {QUEUE_PARKED, false, 10000},
+    };
+    for (unsigned i = 0; i < 5; i++) {
+        const struct queue_entry *entry = schedule_entry(queue, i);
+        assert_int_equal(entry->place, expected[i].place);
+        assert_int_equal(queue_entry_told(entry), expected[i].told);
+        assert_int_equal(entry->deadline != 0, !expected[i].told);
+        assert_in_range(entry->next_attempt_s, expected[i].wait_s != 0 ? fake_now_s() + expected[i].wait_s : 0,
+                        expected[i].wait_s != 0 ? fake_now_s() + expected[i].wait_s + 1 : 0);
+    }
+    fake_end(queue);
+}
+
 static void test_forwarded_recipients_stay_where_they_come_to(void **state)
 {
     (void)state;
@@ -291,6 +423,9 @@ int main(void)
         cmocka_unit_test(test_recipients_go_to_their_domains),
         cmocka_unit_test(test_runs_of_one_domain_are_one_mail),
         cmocka_unit_test(test_a_recovered_message_goes_on_where_it_was),
+        cmocka_unit_test(test_hold_and_priority),
+        cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_demands_survive_a_restart),
         cmocka_unit_test(test_forwarded_recipients_stay_where_they_come_to),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_borrow_answer_and_return),

@@ -12,6 +12,8 @@ struct book {
     unsigned domain;
     unsigned ends;
     uint32_t due_s;
+    uint32_t deadline_s; /* 0: none */
+    unsigned told;
 };
 
 struct model {
@@ -55,7 +57,12 @@ static void read_reports(void)
         } else if (outcome->verdict == LEND_RELEASED) {
             assert_int_equal(book->place, QUEUE_PARKED);
             book->place = QUEUE_READY;
+        } else if (outcome->verdict == LEND_DELAYED) {
+            assert_true(book->deadline_s != 0 && book->deadline_s <= fake_now_s());
+            assert_int_equal(book->told++, 0);
         } else {
+            assert_true(outcome->verdict != LEND_OVERDUE ||
+                        (book->deadline_s != 0 && book->deadline_s <= fake_now_s()));
             book->place = QUEUE_FREE;
             book->ends++;
         }
@@ -66,15 +73,24 @@ static void read_reports(void)
 static unsigned check_ready_list(const struct queue *queue, const struct destination *destination)
 {
     unsigned count = 0;
-    uint32_t last = SLOTS_NONE;
-    for (uint32_t index = destination->ready_first; index != SLOTS_NONE; count++) {
-        const struct queue_entry *entry = schedule_entry(queue, index);
-        assert_int_equal(entry->place, QUEUE_READY);
-        assert_int_equal(entry->destination, destination->index);
-        last = index;
-        index = entry->next;
+    for (unsigned band = 0; band < QUEUE_BANDS; band++) {
+        uint32_t last = SLOTS_NONE;
+        for (uint32_t index = destination->ready_first[band]; index != SLOTS_NONE; count++) {
+            const struct queue_entry *entry = schedule_entry(queue, index);
+            assert_int_equal(entry->place, QUEUE_READY);
+            assert_int_equal(entry->band, band);
+            assert_int_equal(entry->destination, destination->index);
+            if (entry->deadline != 0) {
+                assert_true(destination->deadline_s != 0);
+                assert_true(destination->deadline_s <= queue_entry_deadline_s(entry));
+                assert_true(wheel_armed(&queue->deadline_timer));
+                assert_true(queue_entry_deadline_s(entry) + 64 >= fake_now_s()); /* not overlooked */
+            }
+            last = index;
+            index = entry->next;
+        }
+        assert_int_equal(destination->ready_last[band], last);
     }
-    assert_int_equal(destination->ready_last, last);
     assert_int_equal(destination->ready, count);
     return count;
 }
@@ -88,7 +104,10 @@ static unsigned check_calendar(const struct queue *queue)
         for (uint32_t index = queue->calendar[at]; index != SLOTS_NONE; count++) {
             const struct queue_entry *entry = schedule_entry(queue, index);
             assert_int_equal(entry->place, QUEUE_CALENDAR);
-            assert_int_equal(entry->next_attempt_s % QUEUE_CALENDAR_SLOTS, at);
+            uint32_t deadline_s = queue_entry_deadline_s(entry);
+            uint32_t due_s = deadline_s != 0 && deadline_s < entry->next_attempt_s ? deadline_s : entry->next_attempt_s;
+            assert_int_equal(due_s % QUEUE_CALENDAR_SLOTS, at);
+            assert_true(due_s + 2 >= fake_now_s());
             assert_true(entry->next_attempt_s > queue->calendar_swept_s);
             assert_true(entry->next_attempt_s + 2 >= fake_now_s()); /* not overlooked */
             index = entry->next;
@@ -163,8 +182,12 @@ static void do_add(void)
         .next_attempt_s = later ? fake_now_s() + 1 + below(9000) : 0,
         .spool = FAKE_SPOOL,
         .held = below(10) == 0,
+        .band = (uint8_t)below(QUEUE_BANDS),
+        .deadline_s = below(4) == 0 ? fake_now_s() + 1 + below(20000) : 0,
     };
+    item.ends = item.deadline_s != 0 && below(2) == 0;
     *book = (struct book){
+        .deadline_s = item.deadline_s,
         .domain = below(DOMAINS),
         .place = item.held ? QUEUE_PARKED
                  : later   ? QUEUE_CALENDAR
