@@ -34,10 +34,14 @@ static int make_one(const char *path, unsigned mode)
         return sync_parent(path);
     }
     struct stat status;
-    if (errno == EEXIST && stat(path, &status) == 0) {
-        return S_ISDIR(status.st_mode) ? 0 : -ENOTDIR;
+    if (errno != EEXIST || stat(path, &status) != 0) {
+        return -errno;
     }
-    return -errno;
+    if (!S_ISDIR(status.st_mode)) {
+        return -ENOTDIR;
+    }
+    /* Whoever made it may have died before the next line. Parents that we may not read are none of ours. */
+    return sync_parent(path) == -EIO ? -EIO : 0;
 }
 
 int file_make_directories(const char *path, unsigned mode)
