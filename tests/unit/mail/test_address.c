@@ -242,12 +242,69 @@ static void test_folded(void **state)
     assert_bytes(buffer_bytes(&out), "MiXed@example.org");
 }
 
+/* RFC 6531 3.3. */
+static void test_utf8(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool good, utf8;
+    } cases[] = {
+        {"a@b", true, false},
+        {"d\xc3\xb6rte@example.org", true, true},
+        {"a@s\xc3\xb6rensen.example", true, true},
+        {"\xe7\x94\xa8\xe6\x88\xb7@\xe4\xbe\x8b\xe5\xad\x90.\xe5\xb9\xbf\xe5\x91\x8a", true, true},
+        {"\xf0\x9f\x98\x80.\xf0\x9f\x98\x80@example.org", true, true},
+        {"\"\xc3\xa9 \xc3\xa9\"@example.org", true, true},
+        {"\"\\\xc3\xa9\"@example.org", false, false}, /* quoted-pairSMTP is ASCII */
+        {"\xc3@example.org", false, false},
+        {"\xa9@example.org", false, false},
+        {"\xc0\xaf@example.org", false, false},
+        {"\xed\xa0\x80@example.org", false, false},
+        {"\xff@example.org", false, false},
+        {"\xc2\x80@example.org", false, false}, /* a control */
+        {"a@\xc3\xa9.", false, false},
+        {"a@.\xc3\xa9", false, false},
+        {"a@\xc3\xa9-", false, false},
+        {"a@a\xe3\x80\x82"
+         "b",
+         false, false}, /* a dot, for IDNA */
+        {"a@[\xc3\xa9]", false, false},
+        {"\xc3\xa9", false, false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct address address = {0};
+        enum address_error error = address_parse_mailbox(text(cases[i].text), true, &address);
+        if ((error == ADDRESS_OK) != cases[i].good || address.utf8 != cases[i].utf8) {
+            fail_msg("%s: %d", cases[i].text, error);
+        }
+        error = address_parse(text(cases[i].text), &address);
+        assert_true((error == ADDRESS_OK) == (cases[i].good && !cases[i].utf8));
+        assert_true(error != ADDRESS_OK || !address.utf8);
+    }
+}
+
+static void test_utf8_lengths(void **state)
+{
+    (void)state;
+    char mailbox[400];
+    for (size_t pairs = 30; pairs < 35; pairs++) {
+        for (size_t i = 0; i < pairs; i++) {
+            memcpy(mailbox + 2 * i, "\xc3\xa9", 2);
+        }
+        memcpy(mailbox + 2 * pairs, "@b", 2);
+        struct address address;
+        enum address_error error = address_parse_mailbox(bytes_of(mailbox, 2 * pairs + 2), true, &address);
+        assert_int_equal(error, pairs <= 32 ? ADDRESS_OK : ADDRESS_TOO_LONG); /* octets count, not characters */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid),  cmocka_unit_test(test_invalid), cmocka_unit_test(test_every_octet),
         cmocka_unit_test(test_path),   cmocka_unit_test(test_limits),  cmocka_unit_test(test_literal),
-        cmocka_unit_test(test_folded),
+        cmocka_unit_test(test_folded), cmocka_unit_test(test_utf8),    cmocka_unit_test(test_utf8_lengths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,11 +83,75 @@ static void test_bad(void **state)
     assert_int_equal(params_parse_rcpt(BYTES(" X ="), &rules, &rcpt), PARAMS_SYNTAX);
 }
 
+/* The dialogues have the grammar (tests/transcript/server: dsn, deliver-by, future-release, ...). Here: what is offered
+ * is known and nothing else is, a wrong parameter outweighs an unknown one, and nothing is set unless all is well. */
+static void test_offered(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint16_t given;
+    } cases[] = {
+        {" SIZE=1", PARAMS_GIVEN_SIZE},
+        {" BODY=7BIT", PARAMS_GIVEN_BODY},
+        {" SMTPUTF8", PARAMS_GIVEN_SMTPUTF8},
+        {" RET=FULL", PARAMS_GIVEN_RET},
+        {" ENVID=a", PARAMS_GIVEN_ENVID},
+        {" AUTH=<>", PARAMS_GIVEN_AUTH},
+        {" REQUIRETLS", PARAMS_GIVEN_REQUIRETLS},
+        {" MT-PRIORITY=1", PARAMS_GIVEN_PRIORITY},
+        {" HOLDFOR=1", PARAMS_GIVEN_HOLD_FOR},
+        {" HOLDUNTIL=1970-01-01T00:00:00Z", PARAMS_GIVEN_HOLD_UNTIL},
+        {" BY=1;N", PARAMS_GIVEN_BY},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct params_mail params;
+        struct params_rules only = {.offered = cases[i].given, .hold_s_max = 10};
+        struct params_rules others = {.offered = ~(uint32_t)cases[i].given, .hold_s_max = 10};
+        struct bytes text = bytes_of_string(cases[i].text);
+        assert_int_equal(params_parse_mail(text, &only, &params), PARAMS_OK);
+        assert_int_equal(params.given, cases[i].given);
+        assert_int_equal(params_parse_mail(text, &others, &params), PARAMS_UNKNOWN);
+        assert_int_equal(params_parse_rcpt(text, &only, &rcpt), PARAMS_UNKNOWN);
+    }
+}
+
+static void test_rcpt(void **state)
+{
+    (void)state;
+    struct params_rules dsn = {.offered = PARAMS_GIVEN_NOTIFY | PARAMS_GIVEN_ORCPT};
+    struct params_rcpt params = {.notify = 77};
+    struct params_mail mail;
+    assert_int_equal(params_parse_rcpt(BYTES(" NOTIFY=NEVER X"), &dsn, &params), PARAMS_UNKNOWN);
+    assert_int_equal(params_parse_rcpt(BYTES(" X NOTIFY=NO"), &dsn, &params), PARAMS_SYNTAX);
+    assert_int_equal(params.notify, 77);
+    assert_int_equal(params_parse_rcpt(BYTES(" ORCPT=x;y NOTIFY=DELAY,SUCCESS"), &dsn, &params), PARAMS_OK);
+    assert_int_equal(params.notify, PARAMS_NOTIFY_DELAY | PARAMS_NOTIFY_SUCCESS);
+    assert_true(bytes_equal(params.orcpt, BYTES("x;y")));
+    assert_int_equal(params_parse_mail(BYTES(" NOTIFY=NEVER"), &dsn, &mail), PARAMS_UNKNOWN);
+    assert_int_equal(params_parse_rcpt(BYTES(""), &dsn, &params), PARAMS_OK);
+    assert_true(params.given == 0 && params.notify == 0 && params.orcpt.length == 0);
+}
+
+static void test_too_early(void **state)
+{
+    (void)state;
+    struct params_rules by = {.offered = PARAMS_GIVEN_BY | PARAMS_GIVEN_SIZE, .deliver_by_min = 60};
+    struct params_mail params = {.by_s = 77};
+    assert_int_equal(params_parse_mail(BYTES(" BY=59;R"), &by, &params), PARAMS_TOO_EARLY);
+    assert_int_equal(params_parse_mail(BYTES(" BY=59;R SIZE=x"), &by, &params), PARAMS_SYNTAX);
+    assert_int_equal(params.by_s, 77);
+    assert_int_equal(params_parse_mail(BYTES(" BY=60;R"), &by, &params), PARAMS_OK);
+    assert_int_equal(params.by_s, 60);
+    assert_int_equal(params_parse_mail(BYTES(" BY=-999999999;N"), &by, &params), PARAMS_OK);
+    assert_int_equal(params.by_s, -999999999);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),
-        cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_good), cmocka_unit_test(test_bad),       cmocka_unit_test(test_offered),
+        cmocka_unit_test(test_rcpt), cmocka_unit_test(test_too_early),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
