@@ -353,6 +353,21 @@ uint64_t disk_latency_ns(const struct request *request)
     return world_fault(disk_faults.stall) ? world_below(5 * WORLD_S) : world_latency_ns(typical_ns);
 }
 
+static void trace(const struct request *request, int result)
+{
+    static const char *const verbs[] = {"write", "read", "sync", "allocate", "open", "unlink", "rename", "advise"};
+    char link[32];
+    char path[256] = "";
+    if (world.tracing) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", request->fd);
+        ssize_t n = readlink(link, path, sizeof path - 1);
+        path[n > 0 ? n : 0] = '\0';
+        world_trace("disk: %s%s %s %s at %llu: %d", verbs[request->kind - REQUEST_WRITE],
+                    request->sync ? " and sync" : "", path, request->path != NULL ? request->path : "",
+                    (unsigned long long)request->offset, result);
+    }
+}
+
 int disk_run(struct request *request)
 {
     int result = 0;
@@ -371,11 +386,7 @@ int disk_run(struct request *request)
     }
     default: CHECK(false);
     }
-    world_trace("disk: %s on %d at %llu: %d",
-                request->kind == REQUEST_WRITE  ? (request->sync ? "dsync" : "write")
-                : request->kind == REQUEST_SYNC ? "fsync"
-                                                : "name",
-                request->fd, (unsigned long long)request->offset, result);
+    trace(request, result);
     disk_step();
     return result;
 }
@@ -421,11 +432,9 @@ static void lose_sectors(struct disk_file *file)
     CHECK(pwrite(file->fd, file->durable, file->size, 0) == (ssize_t)file->size);
 }
 
-static void remove_tree(struct directory *directory)
+static void remove_directory(struct directory *directory)
 {
-    char command[320];
-    snprintf(command, sizeof command, "%s", directory->path);
-    DIR *listing = opendir(command);
+    DIR *listing = opendir(directory->path);
     struct dirent *entry;
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
         real_unlinkat(dirfd(listing), entry->d_name, 0);
@@ -433,10 +442,24 @@ static void remove_tree(struct directory *directory)
     if (listing != NULL) {
         real_closedir(listing);
     }
-    rmdir(directory->path);
+    CHECK(rmdir(directory->path) == 0);
     directory->inode = 0;
     directory->name_count = directory->change_count = 0;
     directory->path[0] = '\0';
+}
+
+/* With those below it, which came later. */
+static void remove_tree(const char *top)
+{
+    char path[sizeof directories[0]->path];
+    size_t length = (size_t)snprintf(path, sizeof path, "%s", top);
+    for (unsigned i = directory_count; i-- > 0;) {
+        struct directory *directory = directories[i];
+        if (directory->path[0] != '\0' && strncmp(directory->path, path, length) == 0 &&
+            (directory->path[length] == '/' || directory->path[length] == '\0')) {
+            remove_directory(directory);
+        }
+    }
 }
 
 static const struct name *find_name(const struct directory *directory, const char *text)
@@ -542,7 +565,7 @@ static void power_off(void)
             continue;
         }
         if (!is_durable(directory)) {
-            remove_tree(directory);
+            remove_tree(directory->path);
             continue;
         }
         lose_names(directory);
@@ -577,6 +600,7 @@ void disk_cut(bool power)
 {
     if (power) {
         power_off();
+        bury_lost_files();
     }
     for (int fd = 0; (size_t)fd < sizeof open_descriptors; fd++) {
         if (open_descriptors[fd]) {
@@ -584,5 +608,4 @@ void disk_cut(bool power)
             real_close(fd);
         }
     }
-    bury_lost_files();
 }

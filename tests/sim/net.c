@@ -385,6 +385,9 @@ static void connect_due(void *context, uint64_t argument)
     }
     struct request *request = socket->connecting;
     socket->connecting = NULL;
+    if (peer == NULL) {
+        world_trace("net: a connection to %08x fails: %d", socket->ipv4, error);
+    }
     if (peer != NULL) {
         socket->peer = peer;
         socket->latency_ns = peer->latency_ns;

@@ -336,7 +336,7 @@ bool oracle_settled(void)
             return false;
         }
     }
-    return truth_pending() == 0;
+    return truth_pending() == NULL;
 }
 
 void oracle_check_end(void)
@@ -347,7 +347,8 @@ void oracle_check_end(void)
             world_fail("%s was accepted, but neither delivered nor returned", recipient->address);
         }
     }
-    if (truth_pending() != 0) {
-        world_fail("%u messages are still in the spool", truth_pending());
+    const struct truth *left = truth_pending();
+    if (left != NULL) {
+        world_fail("message %llx (letter %u) is still in the spool", (unsigned long long)left->id, left->token);
     }
 }

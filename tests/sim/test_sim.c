@@ -4,6 +4,7 @@
  *   TRACE=1          with everything that happens, on standard error
  *   HOURS=h          fresh seeds, for so long
  *   JOBS=n           processes at once (2)
+ *   KEEP=1           leaves the directory with the simulated disk
  *
  * Each run is a process of its own, so that one that crashes or spins is a seed that failed and nothing more. */
 #include <errno.h>
@@ -98,7 +99,9 @@ static bool finish(struct run_result *ret_result)
         CHECK(job < jobs + job_count);
     }
     job->pid = 0;
-    remove_root(job->root);
+    if (getenv("KEEP") == NULL) {
+        remove_root(job->root);
+    }
     ran++;
     if (status != 0) {
         failed++;

@@ -12,6 +12,7 @@
 #include "base/crc32c.h"
 #include "sim/disk.h"
 #include "sim/oracle.h"
+#include "sim/real.h"
 #include "sim/world.h"
 #include "spool/spool.h"
 
@@ -60,13 +61,13 @@ static bool pending(const struct truth *truth)
     return false;
 }
 
-unsigned truth_pending(void)
+const struct truth *truth_pending(void)
 {
-    unsigned count = 0;
-    for (struct truth *truth = truths; truth != NULL; truth = truth->next) {
-        count += truth->durable && !truth->gone && pending(truth);
+    const struct truth *truth = truths;
+    while (truth != NULL && !(truth->durable && !truth->gone && pending(truth))) {
+        truth = truth->next;
     }
-    return count;
+    return truth;
 }
 
 /* --- records --- */
@@ -114,6 +115,7 @@ static void take_message(struct truth *truth, const char *payload, uint32_t leng
 static void take_state(struct truth *truth, const struct spool_format_state *state, bool durable)
 {
     struct truth_state what = {state->status, state->attempts, state->next_attempt_s};
+    world_trace("truth:   recipient %u has status %u", state->recipient, state->status);
     if (truth->recipients == 0) {
         return; /* of a message that is known to nobody any more */
     }
@@ -217,19 +219,34 @@ void truth_synced(struct disk_file *file)
     }
 }
 
+/* A new header may have got to the disk without the server's knowing. */
+static void look_at_header(struct disk_file *file)
+{
+    uint64_t epoch = file->epoch;
+    uint64_t parsed = file->parsed;
+    if (read_header(file) && file->epoch == epoch && parsed != 0) {
+        file->parsed = parsed;
+    }
+}
+
 static void look_for_perhaps(struct disk_file *file)
 {
+    look_at_header(file);
     if (!is_segment(file)) {
         return;
     }
     struct spool_format_record record;
+    char *bytes = real_calloc(1, file->size);
     char *payload;
+    CHECK(bytes != NULL && pread(file->fd, bytes, file->size, 0) >= 0);
     for (uint64_t at = file->parsed; at + sizeof record <= file->size; at += SPOOL_FORMAT_ALIGN) {
-        payload = read_record(file, at, &record);
+        memcpy(&record, bytes + at, sizeof record);
+        payload = record.magic == SPOOL_FORMAT_RECORD_MAGIC ? read_record(file, at, &record) : NULL;
         if (payload != NULL) {
             take_record(&record, payload, false);
         }
     }
+    real_free(bytes);
 }
 
 void truth_cut(void)
@@ -325,6 +342,7 @@ static void check_missing(struct truth *truth)
 static void close_written(struct disk_file *file)
 {
     struct spool_format_record record;
+    look_at_header(file);
     if (is_segment(file) && (file->parsed > SPOOL_FORMAT_HEADER_BYTES || read_record(file, file->parsed, &record))) {
         file->parsed = TRUTH_CLOSED;
     }

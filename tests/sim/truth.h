@@ -50,7 +50,7 @@ void truth_recovered(unsigned spool, const struct spool_recovered *message);
 void truth_started(void);
 /* The message with the letter's token, or NULL. */
 struct truth *truth_of_token(unsigned token);
-/* All messages that have a recipient left. */
-unsigned truth_pending(void);
+/* A message that has a recipient left, or NULL. */
+const struct truth *truth_pending(void);
 
 #endif
