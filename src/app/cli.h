@@ -37,6 +37,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_check_command;
+extern const struct cli_command cli_passwd_command;
 extern const struct cli_command cli_queue_command;
 extern const struct cli_command cli_serve_command;
 extern const struct cli_command cli_spool_command;

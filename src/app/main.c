@@ -6,7 +6,8 @@
 #include "ringpost/version.h"
 
 static const struct cli_command *const commands[] = {
-    &cli_serve_command, &cli_check_command, &cli_queue_command, &cli_spool_command, &cli_version_command,
+    &cli_serve_command, &cli_check_command,  &cli_queue_command,
+    &cli_spool_command, &cli_passwd_command, &cli_version_command,
 };
 
 #define COMMANDS (sizeof commands / sizeof *commands)
