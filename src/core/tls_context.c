@@ -255,12 +255,12 @@ static int ticket(WOLFSSL *ssl, unsigned char *name, unsigned char *nonce, unsig
     }
 }
 
-static int set_tickets(struct tls_context *context, struct tls_leaf *leaf, unsigned period_s)
+static void set_tickets(struct tls_context *context, struct tls_leaf *leaf, unsigned period_s)
 {
     if (!context->resumes) {
-        return wolfSSL_CTX_no_ticket_TLSv13(leaf->library) == 0 && wolfSSL_CTX_NoTicketTLSv12(leaf->library) == 0
-                   ? 0
-                   : -EINVAL;
+        wolfSSL_CTX_no_ticket_TLSv13(leaf->library);
+        wolfSSL_CTX_NoTicketTLSv12(leaf->library);
+        return;
     }
     wolfSSL_CTX_set_TicketEncCb(leaf->library, ticket);
     wolfSSL_CTX_set_TicketEncCtx(leaf->library, &context->tickets);
@@ -268,7 +268,6 @@ static int set_tickets(struct tls_context *context, struct tls_leaf *leaf, unsig
 #ifndef NO_SESSION_CACHE
     wolfSSL_CTX_set_timeout(leaf->library, 2 * period_s);
 #endif
-    return 0;
 }
 
 /* --- making and giving ----------------------------------------------------------------------------------------------
@@ -322,7 +321,8 @@ static int add_leaf(struct tls_context *context, const struct tls_server_setting
     if (result == 0) {
         result = copy_names(leaf, &settings->certificates[index]);
     }
-    return result != 0 ? result : set_tickets(context, leaf, settings->ticket_key_seconds);
+    set_tickets(context, leaf, settings->ticket_key_seconds);
+    return result;
 }
 
 static int fill_server(struct tls_context *context, const struct tls_server_settings *settings,

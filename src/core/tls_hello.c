@@ -97,6 +97,18 @@ static void signatures(struct reader extension, struct tls_hello *hello)
     }
 }
 
+/* RFC 8422 5.1: with TLS 1.2 the list of groups also says over which curves a certificate's key may be. */
+static void groups(struct reader extension, struct tls_hello *hello)
+{
+    struct reader list = vector(&extension, 2);
+    hello->without_p256 = hello->without_p384 = true;
+    while (list.length >= 2) {
+        unsigned group = number(&list, 2);
+        hello->without_p256 &= group != 23;
+        hello->without_p384 &= group != 24;
+    }
+}
+
 static void versions(struct reader extension, struct tls_hello *hello)
 {
     struct reader list = vector(&extension, 1);
@@ -125,6 +137,7 @@ static void extensions(struct reader list, struct tls_hello *hello)
         struct reader extension = vector(&list, 2);
         switch (type) {
         case 0: server_name(extension, hello); break;
+        case 10: groups(extension, hello); break;
         case 13: signatures(extension, hello); break;
         case 16: protocols(extension, hello); break;
         case 23: hello->extended_master = true; break;
@@ -174,8 +187,8 @@ static enum tls_hello_state client_hello(struct reader message, struct tls_hello
         extensions(vector(&message, 2), hello);
     }
     if (!hello->tls13) {
-        hello->ecdsa_p256 &= ecdsa;
-        hello->ecdsa_p384 &= ecdsa;
+        hello->ecdsa_p256 &= ecdsa && !hello->without_p256;
+        hello->ecdsa_p384 &= ecdsa && !hello->without_p384;
         hello->rsa &= rsa;
     }
     return hello->problem != NULL ? TLS_HELLO_BAD : TLS_HELLO_DONE;

@@ -28,6 +28,8 @@ struct tls_hello {
     bool tls13;            /* offered */
     bool ecdsa_p256;       /* it can verify ECDSA over P-256 (with an AEAD suite, if TLS 1.2) */
     bool ecdsa_p384;
+    bool without_p256; /* it has a list of groups, and this is not in it */
+    bool without_p384;
     bool rsa;             /* it can verify RSA, likewise */
     bool extended_master; /* RFC 7627 */
     bool alpn;            /* it wants a protocol named (RFC 7301), and "smtp" is among them; any other is BAD */

@@ -215,7 +215,8 @@ static bool believes(const struct tls_session *session)
                                     : session->verify == TLS_VERIFY_NAME;
 }
 
-/* Called for the peer's own certificate always (depth 0), for those above it when they are bad. An unknown authority
+/* Called for the peer's own certificate always (depth 0), also when it has none, which is then as good as the library
+ * thinks that it may be without; for those above it when they are bad. An unknown authority
  * above is no error as long as the peer's own certificate leads to a known one, so it comes back at depth 0. Only there
  * may a bad one be let pass: what is let pass above, the library would add to the authorities of the whole context. */
 int tls_session_judge(int good, struct WOLFSSL_X509_STORE_CTX *store)
@@ -231,7 +232,8 @@ int tls_session_judge(int good, struct WOLFSSL_X509_STORE_CTX *store)
     if (!good && session->facts.peer_problem == nothing) {
         session->facts.peer_problem = wolfSSL_ERR_reason_error_string((unsigned long)(long)store->error);
     }
-    session->facts.verified = own && good && session->facts.peer_problem == nothing;
+    const struct tls_facts *facts = &session->facts;
+    session->facts.verified = own && good && facts->peer_certificate && facts->peer_problem == nothing;
     bool pass = good || (own && session->context->client_certificate == TLS_CLIENT_CERTIFICATE_ASK);
     session->refused |= !pass;
     return pass;
