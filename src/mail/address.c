@@ -99,11 +99,27 @@ static const char *take_quoted_string(const char *p, const char *end, unsigned h
     return NULL;
 }
 
+static bool has_high(struct bytes text)
+{
+    for (size_t i = 0; i < text.length; i++) {
+        if ((uint8_t)text.data[i] > 127) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A label has 63 octets at most; a U-label is as long as its A-label, which is not known here. */
+static bool is_long_label(const char *p, const char *end)
+{
+    return end - p > 63 && !has_high(bytes_of(p, (size_t)(end - p)));
+}
+
 static const char *take_domain(const char *p, const char *end, unsigned high)
 {
     for (;;) {
         const char *after = skip(p, end, LDH | high);
-        if (after == p || (after - p > 63 && high == 0) || *p == '-' || after[-1] == '-') {
+        if (after == p || is_long_label(p, after) || *p == '-' || after[-1] == '-') {
             return NULL;
         }
         if (!at(after, end, '.')) {
@@ -156,16 +172,6 @@ static const char *take_literal(const char *p, const char *end, enum address_kin
         return NULL;
     }
     return after + 1;
-}
-
-static bool has_high(struct bytes text)
-{
-    for (size_t i = 0; i < text.length; i++) {
-        if ((uint8_t)text.data[i] > 127) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static const char *take_mailbox(const char *p, const char *end, unsigned high, struct address *ret_address)

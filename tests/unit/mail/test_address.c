@@ -297,6 +297,15 @@ static void test_utf8_lengths(void **state)
         enum address_error error = address_parse_mailbox(bytes_of(mailbox, 2 * pairs + 2), true, &address);
         assert_int_equal(error, pairs <= 32 ? ADDRESS_OK : ADDRESS_TOO_LONG); /* octets count, not characters */
     }
+    for (size_t label = 62; label < 66; label++) { /* an ASCII label stays what it is */
+        struct address address;
+        memset(mailbox, 'a', sizeof(mailbox));
+        mailbox[1] = '@';
+        enum address_error error = address_parse_mailbox(bytes_of(mailbox, 2 + label), true, &address);
+        assert_int_equal(error, label <= 63 ? ADDRESS_OK : ADDRESS_SYNTAX);
+        memcpy(mailbox + 2, "\xc3\xa9", 2);
+        assert_int_equal(address_parse_mailbox(bytes_of(mailbox, 2 + label), true, &address), ADDRESS_OK);
+    }
 }
 
 int main(void)
