@@ -366,10 +366,11 @@ bool mover_start(struct spool *spool, struct mover *mover, uint32_t slot)
 static void carrier_end(struct carrier *carrier, bool carried)
 {
     struct segment *segment = carrier->segment;
+    segment->lent--;
+    carrier->spool->look = true;
     if (carried) {
         CHECK(segment->live == 0 && segment->states == 0);
         segment_set_clear(&segment->graves);
-        carrier->spool->look = true;
     }
     free(carrier->data);
     free(carrier->graves);
@@ -496,6 +497,7 @@ bool carrier_start(struct spool *spool, struct carrier *carrier, struct segment 
         .data = data,
         .bytes = sizeof(struct spool_format_record),
     };
+    segment->lent++; /* its graves may be let go meanwhile: it must not be emptied, or unlinked, under us */
     ring_read(spool->shard->ring, &carrier->op, segment->fd, data, carrier->bytes, segment->used);
     return true;
 }
