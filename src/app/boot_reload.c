@@ -14,6 +14,7 @@
 #include "app/boot_listener.h"
 #include "app/boot_private.h"
 #include "core/log.h"
+#include "core/tls.h"
 #include "inbound/accounts.h"
 
 static void report_error(void *context, const char *message)
@@ -114,7 +115,10 @@ void boot_reload(struct boot *boot)
         return;
     }
     log_set_level(settings->log.level);
+    tls_session_limit(settings->tls.sessions_max);
     boot_limits_reload(boot);
+    const struct accounts_settings accounts = boot_listener_accounts(boot->settings);
+    accounts_set(boot->accounts, &accounts);
     if (previous != NULL) { /* what nobody looks at any more, and may be large */
         recipients_delete(previous->recipients);
         previous->recipients = NULL;
@@ -156,6 +160,7 @@ static void look_at_passwords(struct boot *boot)
 bool boot_reload_start(struct boot *boot)
 {
     boot->files = files_seen(boot->settings);
+    tls_session_limit(boot->settings->tls.sessions_max);
     return load_accounts(boot, boot->settings);
 }
 
