@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "app/boot_limits.h"
+#include "app/boot_listener.h"
 #include "app/boot_private.h"
 #include "app/cli.h"
 #include "app/notify.h"
@@ -28,7 +29,6 @@
 #include "inbound/accounts.h"
 #include "queue/enqueue.h"
 
-#define ACCOUNT_THREADS_MAX 4 /* that compute passwords; each login takes some 50 ms of one */
 #define BOOT_SETTLED_ROUNDS 4 /* quiet looks in a row before mail between shards counts as settled */
 #define BOOT_ROUND_MS 2
 #define BOOT_OUTCOME_WAIT_MS 5 /* about the sync of a slow disk */
@@ -305,12 +305,7 @@ static bool deal_spools(struct boot *boot)
 
 static bool start_accounts(struct boot *boot)
 {
-    const struct accounts_settings settings = {
-        .lockout = lockout_defaults(),
-        .threads = boot->mapped->shards < ACCOUNT_THREADS_MAX ? boot->mapped->shards : ACCOUNT_THREADS_MAX,
-        .queue_max = WORKER_QUEUE_DEFAULT,
-        .recent_ms = ACCOUNTS_RECENT_MS_DEFAULT,
-    };
+    const struct accounts_settings settings = boot_listener_accounts(boot->settings);
     int error = accounts_new(&settings, &boot->accounts);
     if (error != 0) {
         log_line(LOG_ERROR, "accounts cannot be set up", "error=\"%s\"", strerror(-error));

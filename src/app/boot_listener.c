@@ -7,6 +7,8 @@
 #include "sasl/mechanism.h"
 #include "smtp/server.h"
 
+#define ACCOUNT_THREADS_MAX 4 /* unless somebody asks for more; each login takes some 50 ms of one */
+
 #define SERVER_NAMES_MAX 256 /* of one certificate; settings bound the text */
 
 static const uint32_t extension_bits[SETTINGS_EXTENSIONS] = {
@@ -210,4 +212,27 @@ void boot_listener_files(const struct settings *settings, void (*file)(void *con
             file(context, listener->client_authorities);
         }
     }
+}
+
+struct accounts_settings boot_listener_accounts(const struct settings *settings)
+{
+    const struct settings_auth *auth = &settings->auth;
+    unsigned shards = settings->shards.inbound != 0 ? settings->shards.inbound : settings->shards.count;
+    unsigned threads = shards < ACCOUNT_THREADS_MAX ? shards : ACCOUNT_THREADS_MAX;
+    return (struct accounts_settings){
+        .threads = auth->workers != 0 ? auth->workers : threads,
+        .queue_max = auth->waiting_max,
+        .recent_ms = auth->remember_ms,
+        .lockout =
+            {
+                .entries = auth->lockout.entries,
+                .account_failures_max = auth->lockout.account_failures,
+                .address_failures_max = auth->lockout.address_failures,
+                .time_ms = auth->lockout.time_ms,
+                .time_ms_max = auth->lockout.time_max_ms,
+                .forget_ms = auth->lockout.forget_ms,
+                .delay_ms = auth->lockout.delay_ms,
+                .delay_ms_max = auth->lockout.delay_max_ms,
+            },
+    };
 }

@@ -3,6 +3,7 @@
 #define APP_BOOT_LISTENER_H
 
 #include "app/settings.h"
+#include "inbound/accounts.h"
 #include "inbound/inbound.h"
 
 /* One listener, without its TLS context; points into the settings. */
@@ -14,6 +15,9 @@ bool boot_listener_secure(struct inbound_listener_settings *listeners, const str
                           size_t reason_size);
 /* Gives the contexts back: whoever uses one still has a reference. */
 void boot_listener_release(struct inbound_listener_settings *listeners, unsigned count);
+
+/* How logins are hashed and guessed ones held up. */
+struct accounts_settings boot_listener_accounts(const struct settings *settings);
 
 /* Calls `file` for each file that boot_listener_secure reads. */
 void boot_listener_files(const struct settings *settings, void (*file)(void *context, const char *path), void *context);

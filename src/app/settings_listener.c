@@ -13,6 +13,8 @@
 #include "app/settings.h"
 #include "app/settings_table.h"
 #include "base/check.h"
+#include "core/worker.h"
+#include "sasl/lockout.h"
 
 static const char *const roles[] = {"relay", "mx", "submission", NULL};
 static const char *const protocols[] = {"smtp", "lmtp", NULL};
@@ -123,12 +125,33 @@ const struct config_key settings_listener_tls_keys[] = {
     END,
 };
 
+static const struct config_key lockout_keys[] = {
+    {"account_failures", CONFIG_COUNT, 0, AT(settings_lockout, account_failures), RANGE(1, LOCKOUT_FAILURES_MAX),
+     DEFAULT("10")},
+    {"address_failures", CONFIG_COUNT, 0, AT(settings_lockout, address_failures), RANGE(1, LOCKOUT_FAILURES_MAX),
+     DEFAULT("30")},
+    {"time", CONFIG_DURATION, 0, AT(settings_lockout, time_ms), RANGE(SECOND, DAY), DEFAULT("\"1m\"")},
+    {"time_max", CONFIG_DURATION, 0, AT(settings_lockout, time_max_ms), RANGE(SECOND, 7 * DAY), DEFAULT("\"1h\"")},
+    {"forget", CONFIG_DURATION, 0, AT(settings_lockout, forget_ms), RANGE(SECOND, 30 * DAY), DEFAULT("\"1h\"")},
+    {"delay", CONFIG_DURATION, 0, AT(settings_lockout, delay_ms), RANGE(0, MINUTE), DEFAULT("\"500ms\"")},
+    {"delay_max", CONFIG_DURATION, 0, AT(settings_lockout, delay_max_ms), RANGE(0, MINUTE), DEFAULT("\"8s\"")},
+    {"entries", CONFIG_COUNT, CONFIG_RESTART, AT(settings_lockout, entries), RANGE(1024, LOCKOUT_ENTRIES_MAX),
+     DEFAULT("65536")},
+    END,
+};
+
 const struct config_key settings_listener_auth_keys[] = {
     {"passwords", CONFIG_TEXT, 0, AT(settings_auth, passwords), RANGE(0, 200), DEFAULT("\"\""), PATH},
     {"verifier", CONFIG_TEXT, 0, AT(settings_auth, verifier), RANGE(0, 107), DEFAULT("\"\""), PATH},
     {"verifier_timeout", CONFIG_DURATION, 0, AT(settings_auth, verifier_timeout_ms), RANGE(100, MINUTE),
      DEFAULT("\"5s\"")},
     {"timeout", CONFIG_DURATION, 0, AT(settings_auth, timeout_ms), RANGE(SECOND, 10 * MINUTE), DEFAULT("\"1m\"")},
+    {"remember", CONFIG_DURATION, 0, AT(settings_auth, remember_ms), RANGE(0, DAY), DEFAULT("\"10m\"")},
+    {"workers", CONFIG_COUNT, CONFIG_RESTART | CONFIG_AUTO, AT(settings_auth, workers), RANGE(1, WORKER_THREADS_MAX),
+     DEFAULT("\"auto\"")},
+    {"waiting_max", CONFIG_COUNT, CONFIG_RESTART, AT(settings_auth, waiting_max), RANGE(1, WORKER_QUEUE_MAX),
+     DEFAULT("256")},
+    {"lockout", CONFIG_GROUP, 0, AT(settings_auth, lockout), .keys = lockout_keys},
     END,
 };
 

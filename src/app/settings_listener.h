@@ -124,11 +124,27 @@ struct settings_tls {
     unsigned min_version; /* enum settings_tls_version */
 };
 
+/* Whoever guesses passwords waits: sasl/lockout. */
+struct settings_lockout {
+    unsigned account_failures; /* then the account is locked, except where it logged in before */
+    unsigned address_failures; /* IPv4 address or IPv6 /64 */
+    uint64_t time_ms;          /* of the first lock; doubles each time, up to: */
+    uint64_t time_max_ms;
+    uint64_t forget_ms; /* without a failure, then all is forgotten */
+    uint64_t delay_ms;  /* of the first refusal; doubles each time, up to: */
+    uint64_t delay_max_ms;
+    unsigned entries; /* accounts, addresses and pairs remembered, each */
+};
+
 struct settings_auth {
     const char *passwords; /* file; "": none */
     const char *verifier;  /* unix socket that is asked about OAuth tokens; "": none */
     uint64_t verifier_timeout_ms;
-    uint64_t timeout_ms; /* from AUTH to its end */
+    uint64_t timeout_ms;  /* from AUTH to its end */
+    uint64_t remember_ms; /* a right password is known again without hashing; 0: never */
+    unsigned workers;     /* threads that hash passwords; 0: "auto" */
+    unsigned waiting_max; /* logins that wait for one; then 454 */
+    struct settings_lockout lockout;
 };
 
 extern const struct config_key settings_listener_keys[];
