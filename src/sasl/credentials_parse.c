@@ -7,6 +7,7 @@
 #include "sasl/credentials_private.h"
 
 #define SHAPES 16
+#define QUOTED_BYTES_MAX 80
 
 /* How many accounts have these iterations and this length of salt. */
 struct shape {
@@ -39,6 +40,16 @@ static bool complain(struct parser *parser, const char *format, ...)
     }
     parser->errors++;
     return false;
+}
+
+/* So much of a text as a message quotes; never a part of a character. */
+static struct bytes clip(struct bytes text)
+{
+    size_t length = text.length < QUOTED_BYTES_MAX ? text.length : QUOTED_BYTES_MAX;
+    while (length < text.length && length != 0 && ((uint8_t)text.data[length] & 0xc0) == 0x80) {
+        length--;
+    }
+    return bytes_of(text.data, length);
 }
 
 /* What comes before the first `end`, or all; the rest is what follows. */
@@ -142,8 +153,8 @@ static bool add_sender(struct parser *parser, struct credentials_account *accoun
     size_t domain = at != NULL ? (size_t)(value.data + value.length - at - 1) : 0;
     bool star = bytes_equal(value, BYTES("*"));
     if (!star && (domain == 0 || bytes_equal(value, BYTES("@.")) || value.length > LIMIT_ADDRESS_BYTES)) {
-        return complain(parser, "sender is \"%.*s\", expected an address, @domain, @.domain or *", (int)value.length,
-                        value.data);
+        return complain(parser, "sender is \"%.*s\", expected an address, @domain, @.domain or *",
+                        (int)clip(value).length, value.data);
     }
     if (account->senders_count == CREDENTIALS_SENDERS_MAX) {
         return complain(parser, "more senders than %u, expected fewer, or @domain", CREDENTIALS_SENDERS_MAX);
@@ -179,7 +190,7 @@ static bool add_certificate(struct parser *parser, struct credentials_account *a
     fold(value);
     if (value.length == 0 || (starts_with(value, BYTES("sha256:")) && !is_fingerprint(value))) {
         return complain(parser, "certificate is \"%.*s\", expected sha256: and 64 hexadecimal digits, or a name",
-                        (int)value.length, value.data);
+                        (int)clip(value).length, value.data);
     }
     const struct credentials_account *other = map_find(&parser->into->certificates, value);
     if (other != NULL) {
@@ -209,7 +220,7 @@ static bool parse_option(struct parser *parser, struct credentials_account *acco
     }
     if (!bytes_equal(name, BYTES("tenant"))) {
         return complain(parser, "\"%.*s\" is not a known option, expected sender=, tenant=, certificate= or disabled",
-                        (int)name.length, name.data);
+                        (int)clip(name).length, name.data);
     }
     if (account->tenant.length != 0 || value.length == 0 || value.length > CREDENTIALS_TENANT_BYTES_MAX) {
         return complain(parser, "tenant is wrong, expected one name of 1 to %u octets", CREDENTIALS_TENANT_BYTES_MAX);
@@ -229,8 +240,8 @@ static bool parse_account(struct parser *parser, struct bytes line, struct bytes
     fold(name);
     const struct credentials_account *other = map_find(&into->names, name);
     if (other != NULL) {
-        return complain(parser, "account \"%.*s\" is in line %u too, expected it once", (int)name.length, name.data,
-                        other->line);
+        return complain(parser, "account \"%.*s\" is in line %u too, expected it once", (int)clip(name).length,
+                        name.data, other->line);
     }
     if (into->accounts_count == CREDENTIALS_ACCOUNTS_MAX) {
         return complain(parser, "more accounts than %u, expected fewer", CREDENTIALS_ACCOUNTS_MAX);
