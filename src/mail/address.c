@@ -204,13 +204,13 @@ static const char *take_mailbox(const char *p, const char *end, unsigned high, s
 }
 
 /* A-d-l ":" -- what a source route looked like. Read over and forgotten (RFC 5321 3.3, appendix C). */
-static const char *take_source_route(const char *p, const char *end, unsigned high)
+static const char *take_source_route(const char *p, const char *end)
 {
     for (;;) {
         if (!at(p, end, '@')) {
             return NULL;
         }
-        p = take_domain(p + 1, end, high);
+        p = take_domain(p + 1, end, 0);
         if (p == NULL) {
             return NULL;
         }
@@ -295,7 +295,7 @@ enum address_error address_parse_path(struct bytes *text, bool utf8, struct addr
     p++;
     if (!at(p, end, '>')) {
         if (at(p, end, '@')) {
-            p = take_source_route(p, end, utf8 ? HIGH : 0);
+            p = take_source_route(p, end);
         }
         p = p == NULL ? NULL : take_mailbox(p, end, utf8 ? HIGH : 0, &address);
         if (p == NULL || !at(p, end, '>')) {

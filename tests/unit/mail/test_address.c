@@ -284,6 +284,17 @@ static void test_utf8(void **state)
     }
 }
 
+/* What is read over and forgotten is not read in a script that nothing says it may be in. */
+static void test_utf8_source_route(void **state)
+{
+    (void)state;
+    struct address address;
+    struct bytes path = BYTES("<@one,@two:\xc3\xa9@b>"), route = BYTES("<@\xc3\xa9:a@b>");
+    assert_int_equal(address_parse_path(&path, true, &address), ADDRESS_OK);
+    assert_int_equal(address_parse_path(&route, true, &address), ADDRESS_SYNTAX);
+    assert_int_equal(address_parse_path(&route, false, &address), ADDRESS_EIGHT_BIT);
+}
+
 static void test_utf8_lengths(void **state)
 {
     (void)state;
