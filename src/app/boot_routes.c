@@ -8,59 +8,46 @@
 #include "core/log.h"
 #include "core/tls.h"
 
-/* A context that trusts the file's CAs. Where nobody has to be verified one that trusts nobody will do, too: a machine
- * without a store of CAs still encrypts. NULL: neither. */
-static struct tls_context *make_context(const char *file, bool needed)
+/* A context for routes that verify by this file's authorities, or ("") for all that do not verify. */
+static struct tls_context *make_context(const struct settings_route *route)
 {
     char reason[256] = "";
+    char quoted[600];
     struct tls_context *context = NULL;
     struct tls_client_settings settings = {
         .version_min = TLS_VERSION_1_2,
-        .trust = true,
-        .ca_file = file[0] != '\0' ? file : NULL,
+        .trust = route->tls == SETTINGS_ROUTE_VERIFY,
+        .ca_file = route->tls_ca[0] != '\0' ? route->tls_ca : NULL,
     };
-    if (tls_context_new_client(&settings, &context, reason, sizeof reason) == 0) {
-        return context;
+    if (tls_context_new_client(&settings, &context, reason, sizeof reason) != 0) {
+        log_line(LOG_ERROR, "a route cannot use TLS", "domain=%s reason=%s", route->domain,
+                 log_quote(bytes_of_string(reason), quoted, sizeof quoted));
+        return NULL;
     }
-    char quoted[600];
-    log_line(needed ? LOG_ERROR : LOG_WARNING, "no certificate authorities for routes", "reason=%s",
-             log_quote(bytes_of_string(reason), quoted, sizeof quoted));
-    settings.trust = false;
-    settings.ca_file = NULL;
-    return !needed && tls_context_new_client(&settings, &context, reason, sizeof reason) == 0 ? context : NULL;
+    return context;
 }
 
-static bool verified(const struct settings *settings, const char *file)
+/* The route's context, made when it is the first to need it. NULL: there is none. */
+static struct tls_context *find_context(struct boot_routes *routes, const struct settings_route *route)
 {
-    for (unsigned i = 0; i < settings->routes_count; i++) {
-        const struct settings_route *route = &settings->routes[i];
-        if (route->tls == SETTINGS_ROUTE_VERIFY && strcmp(route->tls_ca, file) == 0) {
-            return true;
+    bool trust = route->tls == SETTINGS_ROUTE_VERIFY;
+    for (unsigned i = 0; i < routes->contexts_count; i++) {
+        const struct boot_routes_context *known = &routes->contexts[i];
+        if (known->trust == trust && strcmp(known->ca_file, route->tls_ca) == 0) {
+            return known->context;
         }
     }
-    return false;
-}
-
-/* The context of a file, made when it is first asked for. False when it cannot be used and must be. */
-static bool find_context(struct boot_routes *routes, const struct settings *settings,
-                         const struct settings_route *route, struct tls_context **ret_context)
-{
-    const char *file = route->tls_ca;
-    for (unsigned i = 0; i < routes->cas_count; i++) {
-        if (strcmp(routes->cas[i].file, file) == 0) {
-            *ret_context = routes->cas[i].context;
-            return route->tls <= SETTINGS_ROUTE_OFF || *ret_context != NULL;
-        }
-    }
-    struct boot_routes_ca *more = realloc(routes->cas, (routes->cas_count + 1) * sizeof *more);
+    struct boot_routes_context *more = realloc(routes->contexts, (routes->contexts_count + 1) * sizeof *more);
     if (more == NULL) {
-        return false;
+        return NULL;
     }
-    routes->cas = more;
-    struct tls_context *context = make_context(file, file[0] != '\0' || verified(settings, file));
-    routes->cas[routes->cas_count++] = (struct boot_routes_ca){.file = file, .context = context};
-    *ret_context = context;
-    return context != NULL || (route->tls <= SETTINGS_ROUTE_OFF && file[0] == '\0');
+    routes->contexts = more;
+    struct tls_context *context = make_context(route);
+    if (context != NULL) {
+        routes->contexts[routes->contexts_count++] = (struct boot_routes_context){
+            .ca_file = route->tls_ca, .trust = trust, .context = context};
+    }
+    return context;
 }
 
 /* What tells apart routes that treat the same host differently; nothing for what most of them do. */
@@ -111,9 +98,11 @@ bool boot_routes_map(struct boot_routes *routes, const struct settings *settings
         const struct settings_route *from = &settings->routes[i];
         map_route(&routes->routes[i], from);
         routes->routes[i].policy = describe_policy(routes->policies[i], from);
-        if (from->tls != SETTINGS_ROUTE_OFF && !find_context(routes, settings, from, &routes->routes[i].tls_context)) {
-            log_line(LOG_ERROR, "a route cannot use TLS", "domain=%s", from->domain);
-            return false;
+        if (from->tls != SETTINGS_ROUTE_OFF) {
+            routes->routes[i].tls_context = find_context(routes, from);
+            if (routes->routes[i].tls_context == NULL) {
+                return false;
+            }
         }
     }
     return true;
@@ -121,10 +110,10 @@ bool boot_routes_map(struct boot_routes *routes, const struct settings *settings
 
 void boot_routes_free(struct boot_routes *routes)
 {
-    for (unsigned i = 0; i < routes->cas_count; i++) {
-        tls_context_give(routes->cas[i].context);
+    for (unsigned i = 0; i < routes->contexts_count; i++) {
+        tls_context_give(routes->contexts[i].context);
     }
-    free(routes->cas);
+    free(routes->contexts);
     free(routes->policies);
     free(routes->routes);
     *routes = (struct boot_routes){0};

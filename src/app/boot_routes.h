@@ -8,15 +8,16 @@
 struct boot_routes {
     struct delivery_route *routes; /* as many as settings has, in the same order */
     char (*policies)[DELIVERY_POLICY_BYTES];
-    struct boot_routes_ca {
-        const char *file;
+    struct boot_routes_context {
+        const char *ca_file;
+        bool trust;
         struct tls_context *context;
-    } * cas; /* one for each file that routes name */
-    unsigned cas_count;
+    } * contexts;
+    unsigned contexts_count;
 };
 
-/* False without memory, or when a route needs a CA file that cannot be used: the log says which. Must not be called
- * before tls_library_init. */
+/* False without memory, or when a route needs a file of authorities that cannot be used: the log says which. Must not
+ * be called before tls_library_init. */
 bool boot_routes_map(struct boot_routes *routes, const struct settings *settings);
 /* Also what a failed map leaves. */
 void boot_routes_free(struct boot_routes *routes);

@@ -230,6 +230,9 @@ static void check_route_tls(const struct settings *settings, unsigned i)
                config_value_endpoint(route->host, 0, &endpoint)) {
         config_error(settings->config, path, "%s is \"verify\" for an address, expected tls_name to say whose it is",
                      path);
+    } else if (route->tls != SETTINGS_ROUTE_VERIFY && route->tls_ca[0] != '\0') {
+        snprintf(path, sizeof path, "routes[%u].tls_ca", i);
+        config_error(settings->config, path, "%s is given, but nothing is verified, expected tls = \"verify\"", path);
     }
 }
 

@@ -485,11 +485,16 @@ static void start_tls(struct client_session *session)
 {
     char room[LIMIT_DOMAIN_BYTES + 1];
     const struct delivery_route *route = session->site->route;
-    enum tls_verify verify = route->tls == DELIVERY_TLS_VERIFY ? TLS_VERIFY_NAME : TLS_VERIFY_NONE;
-    int error = stream_tls_start_client(&session->stream, route->tls_context, tls_name(session, room), verify);
+    const char *name = tls_name(session, room);
+    bool verify = route->tls == DELIVERY_TLS_VERIFY;
+    int error = verify && name[0] == '\0' ? -EDESTADDRREQ
+                                          : stream_tls_start_client(&session->stream, route->tls_context, name,
+                                                                    verify ? TLS_VERIFY_NAME : TLS_VERIFY_NONE);
     if (error != 0) {
-        snprintf(session->tls_problem, sizeof session->tls_problem, "TLS cannot be started here: %s",
-                 error == -EBUSY ? "too many TLS sessions" : strerrordesc_np(-error));
+        snprintf(session->tls_problem, sizeof session->tls_problem, "TLS cannot be started: %s",
+                 error == -EBUSY          ? "too many TLS sessions here"
+                 : error == -EDESTADDRREQ ? "an address has no name to verify"
+                                          : strerrordesc_np(-error));
         session_close(session, true);
         return;
     }

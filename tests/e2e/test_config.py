@@ -197,6 +197,8 @@ BAD = [
      ['F:1: routes[0].tls is "verify" for an address, expected tls_name to say whose it is']),
     ('routes = ( { domain = "a.example"; tls = "sure"; } );',
      ['F:1: routes[0].tls is "sure", expected "may", "off", "require" or "verify"']),
+    ('routes = ( { domain = "a.example"; tls = "require"; tls_ca = "/ca.pem"; } );',
+     ['F:1: routes[0].tls_ca is given, but nothing is verified, expected tls = "verify"']),
     ('routes = ( { domain = "a.example"; tls_ca = "ca.pem"; } );',
      ['F:1: routes[0].tls_ca is "ca.pem", expected an absolute path']),
     ('routes = ( { domain = "a.example"; next_hop = "[host]:2525"; port = 25; } );',
