@@ -322,9 +322,10 @@ static void test_utf8_lengths(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_valid),  cmocka_unit_test(test_invalid), cmocka_unit_test(test_every_octet),
-        cmocka_unit_test(test_path),   cmocka_unit_test(test_limits),  cmocka_unit_test(test_literal),
-        cmocka_unit_test(test_folded), cmocka_unit_test(test_utf8),    cmocka_unit_test(test_utf8_lengths),
+        cmocka_unit_test(test_valid),        cmocka_unit_test(test_invalid), cmocka_unit_test(test_every_octet),
+        cmocka_unit_test(test_path),         cmocka_unit_test(test_limits),  cmocka_unit_test(test_literal),
+        cmocka_unit_test(test_folded),       cmocka_unit_test(test_utf8),    cmocka_unit_test(test_utf8_source_route),
+        cmocka_unit_test(test_utf8_lengths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
