@@ -8,12 +8,17 @@ A fault is what it does instead of, or before, its usual reply at a phase:
     sink.on("MAIL", Stall(3))                                   waits, then replies as usual
     sink.on("BODY", Close(), after=1000)                        when so many bytes of the body have come
 
-Phases: CONNECT (the greeting), EHLO, HELO, MAIL, RCPT, DATA, BODY, "." (the body is complete), RSET, QUIT. `match` is looked
-for in the command line; from DATA on in "<sender> to <recipient> <recipient>, N bytes".
+Phases: CONNECT (the greeting), EHLO (LHLO too), HELO, STARTTLS, TLS (instead of the handshake), MAIL, RCPT, DATA, BDAT (before
+the chunk is read), BODY, "." (the body is complete), RSET, QUIT. `match` is looked for in the command line; from DATA on in
+"<sender> to <recipient> <recipient>, N bytes", and at the "." of LMTP in the recipient.
+With `tls`, a certificate (certificates.py), STARTTLS is offered in the clear; `secret` are extensions that are only offered inside.
+With `lmtp` it is a mail store, at a socket `path` if there is one: each recipient has a "." of its own.
 A message counts as received (`sink.messages`) only if its final dot was answered with 2yz; `sink.seen` has all whose final
 dot came. smtp-sink, in contrast, writes LF line ends and hides CR.
 """
+import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -45,13 +50,16 @@ class Gone(Exception):
 class Message:
     def __init__(self, session, sender, mail_parameters):
         self.session, self.sender, self.mail_parameters = session, sender, mail_parameters
-        self.recipients, self.refused = [], []
+        self.recipients, self.refused, self.rcpt_parameters = [], [], {}
+        self.chunked = False
         self.wire = b""
         self.time = 0.0
 
     @property
     def content(self):
         """Without dot-stuffing and final dot."""
+        if self.chunked:
+            return self.wire
         body = self.wire[:-3]
         if body.startswith(b"."):
             body = body[1:]
@@ -67,9 +75,14 @@ class Fault:
 
 
 class Sink:
-    def __init__(self, address="127.0.0.1", port=None, extensions=("PIPELINING", "8BITMIME", "SIZE 0"), name="sink.test"):
-        self.extensions, self.name = list(extensions), name
-        self.address, self.port = address, port or free_port(address)
+    def __init__(self, address="127.0.0.1", port=None, extensions=("PIPELINING", "8BITMIME", "SIZE 0"), name="sink.test",
+                 tls=None, secret=(), lmtp=False, path=None):
+        self.extensions, self.name, self.secret, self.lmtp, self.path = list(extensions), name, list(secret), lmtp, path
+        self.address, self.port = address, port or (None if path else free_port(address))
+        self.tls = None
+        if tls:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(tls.certificate, tls.key)
         self.lock = threading.Lock()
         self.faults, self.messages, self.seen, self.sessions = [], [], [], []
         self.listener = None
@@ -77,12 +90,24 @@ class Sink:
 
     @property
     def endpoint(self):
+        if self.path:
+            return f"lmtp:unix:{self.path}"
+        return self.host_and_port if not self.lmtp else "lmtp:" + self.host_and_port
+
+    @property
+    def host_and_port(self):
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
     def open(self):
-        self.listener = socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET)
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind((self.address, self.port))
+        if self.path:
+            if os.path.exists(self.path):
+                os.unlink(self.path)
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(self.path)
+        else:
+            self.listener = socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET)
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.listener.bind((self.address, self.port))
         self.listener.listen(1000)
         threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
         return self
@@ -150,14 +175,16 @@ class Session:
         self.sink, self.connection, self.peer = sink, connection, peer
         self.buffer, self.commands, self.message = b"", [], None
         self.closed = False
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.cipher, self.server_name = None, None  # once TLS is on
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def run(self):
         try:
             self.answer("CONNECT", "", f"220 {self.sink.name} ESMTP sink")
             while self.command(self.line()):
                 pass
-        except (Gone, OSError):
+        except (Gone, OSError, ssl.SSLError):
             pass
         finally:
             self.end()
@@ -225,8 +252,24 @@ class Session:
         return handler(line)
 
     def do_ehlo(self, line):
+        if self.sink.lmtp:
+            self.say("500 5.5.1 LHLO, please")
+            return True
+        return self.hello(line)
+
+    def do_lhlo(self, line):
+        if not self.sink.lmtp:
+            self.say("500 5.5.1 EHLO, please")
+            return True
+        return self.hello(line)
+
+    def hello(self, line):
         self.message = None
         words = [self.sink.name, *self.sink.extensions]
+        if self.cipher:
+            words += self.sink.secret
+        elif self.sink.tls:
+            words.append("STARTTLS")
         usual = "\r\n".join(f"250{'-' if i < len(words) - 1 else ' '}{word}" for i, word in enumerate(words))
         self.answer("EHLO", line, usual)
         return True
@@ -234,6 +277,17 @@ class Session:
     def do_helo(self, line):
         self.message = None
         self.answer("HELO", line, f"250 {self.sink.name}")
+        return True
+
+    def do_starttls(self, line):
+        if self.sink.tls is None or self.cipher:
+            self.say("502 5.5.1 not here")
+            return True
+        if self.answer("STARTTLS", line, "220 2.0.0 go") != "2":
+            return True
+        self.fault("TLS", line)
+        self.connection = self.sink.tls.wrap_socket(self.connection, server_side=True)
+        self.cipher, self.buffer, self.message = self.connection.cipher(), b"", None
         return True
 
     def do_mail(self, line):
@@ -249,7 +303,9 @@ class Session:
         if self.message is None:
             self.say("503 5.5.1 no MAIL")
             return True
-        address = line[len("RCPT TO:"):].strip().partition("> ")[0].strip("<> ")
+        path, _, parameters = line[len("RCPT TO:"):].strip().partition("> ")
+        address = path.strip("<> ")
+        self.message.rcpt_parameters[address] = parameters
         accepted = self.answer("RCPT", line, "250 2.1.5 ok") == "2"
         (self.message.recipients if accepted else self.message.refused).append(address)
         return True
@@ -277,9 +333,43 @@ class Session:
             data += self.read()
         end = 3 if data.startswith(b".\r\n") else data.find(b"\r\n.\r\n", max(0, searched - 4)) + 5
         message.wire, self.buffer = bytes(data[:end]), bytes(data[end:])
+        self.received(message)
+
+    def do_bdat(self, line):
+        """Whatever is wrong, the chunk is read (RFC 3030 2)."""
+        words = line.split()
+        self.fault("BDAT", line)
+        while len(self.buffer) < int(words[1]):
+            self.buffer += self.read()
+        chunk, self.buffer = self.buffer[:int(words[1])], self.buffer[int(words[1]):]
+        message = self.message
+        if message is None or not message.recipients:
+            self.say("503 5.5.1 no valid recipients")
+            return True
+        message.wire, message.chunked = message.wire + chunk, True
+        if words[2:] == ["LAST"]:
+            self.message = None
+            self.received(message)
+        else:
+            self.say("250 2.0.0 go on")
+        return True
+
+    def received(self, message):
+        """The body is complete."""
         message.time = time.monotonic()
         with self.sink.lock:
             self.sink.seen.append(message)
+        if self.sink.lmtp:
+            wanted, message.recipients = message.recipients, []
+            try:
+                for recipient in wanted:
+                    if self.answer(".", recipient, "250 2.1.5 kept") == "2":
+                        message.recipients.append(recipient)
+            finally:
+                if message.recipients:
+                    with self.sink.lock:
+                        self.sink.messages.append(message)
+            return
         reply = self.fault(".", str(message)) or "250 2.0.0 kept"
         if isinstance(reply, str) and reply.startswith("2"):
             with self.sink.lock:
