@@ -14,6 +14,7 @@ struct session_question {
     struct inbound *inbound;
     struct server_session *session; /* NULL: nobody waits for the answer */
     struct timer timer;
+    struct sockaddr_un address; /* the ring looks at it when the turn ends */
     bool asked;
     struct buffer request;
     size_t answer_length;
@@ -118,20 +119,20 @@ static struct session_question *new_question(struct server_session *session)
 
 bool session_question_ask(struct server_session *session)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct bytes path = session->profile->verifier;
     struct shard *shard = session->inbound->shard;
-    if (path.length == 0 || path.length >= sizeof address.sun_path) {
+    if (path.length == 0 || path.length >= sizeof((struct sockaddr_un *)0)->sun_path) {
         return false;
     }
-    memcpy(address.sun_path, path.data, path.length);
     struct session_question *question = new_question(session);
     if (question == NULL) {
         return false;
     }
+    question->address.sun_family = AF_UNIX;
+    memcpy(question->address.sun_path, path.data, path.length);
+    const struct sockaddr *address = (const struct sockaddr *)&question->address;
     if (!login_question(session->login, &question->request) ||
-        stream_connect(&question->stream, shard, (const struct sockaddr *)&address, sizeof address, NULL, 0, woken) !=
-            0) {
+        stream_connect(&question->stream, shard, address, sizeof question->address, NULL, 0, woken) != 0) {
         free_question(question);
         return false;
     }
