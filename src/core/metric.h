@@ -48,6 +48,8 @@
     X(spool_syncs, "spool_syncs_total", "group commits that were synced")                                          \
     X(spool_records, "spool_records_total", "records appended")                                                    \
     X(spool_written_bytes, "spool_written_bytes_total", "bytes written to segments")                               \
+    X(spool_message_bytes, "spool_message_bytes_total", "of them, messages as they were accepted")                 \
+    X(spool_overhead_bytes, "spool_overhead_bytes_total", "bytes to make, empty and seal segments")                \
     X(spool_write_errors, "spool_write_errors_total", "failed writes or syncs (alarm)")                            \
     X(spool_quarantined, "spool_quarantined_records_total", "records that did not verify (alarm)")                 \
     X(spool_full, "spool_full_total", "refusals because the disk is full (alarm)")                                 \
