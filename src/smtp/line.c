@@ -46,6 +46,15 @@ enum line_result line_find(struct bytes stash, struct bytes input, size_t bytes_
     return LINE_PARTIAL;
 }
 
+bool line_begins(struct bytes stash, struct bytes input, struct bytes prefix)
+{
+    size_t in_stash = stash.length < prefix.length ? stash.length : prefix.length;
+    size_t rest = prefix.length - in_stash;
+    return rest <= input.length &&
+           bytes_equal_nocase(bytes_slice(stash, 0, in_stash), bytes_slice(prefix, 0, in_stash)) &&
+           bytes_equal_nocase(bytes_slice(input, 0, rest), bytes_slice(prefix, in_stash, rest));
+}
+
 enum line_skip line_skip_begin(struct bytes stash)
 {
     return stash.length != 0 && stash.data[stash.length - 1] == '\r' ? LINE_SKIP_CR : LINE_SKIP_TEXT;

@@ -16,6 +16,10 @@ enum line_result {
  * on how it is cut into inputs. */
 enum line_result line_find(struct bytes stash, struct bytes input, size_t bytes_max, size_t *ret_taken);
 
+/* Whether the line that stash and input begin with begins with prefix, in any case. False when too little of it is
+ * there. */
+bool line_begins(struct bytes stash, struct bytes input, struct bytes prefix);
+
 /* Discarding a bad line up to its CRLF. */
 enum line_skip {
     LINE_SKIP_NOTHING,

@@ -104,10 +104,16 @@ static bool is_letter(char c)
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
-/* Refuses a malformed line. What is left of it goes by without another reply. */
-static enum smtp_server_event refuse_line(struct smtp_server *s, struct buffer *out, enum reply_id id)
+/* Refuses a malformed line. What is left of it goes by without another reply; what is left of a BDAT is not known. */
+static enum smtp_server_event refuse_line(struct smtp_server *s, struct bytes input, struct buffer *out,
+                                          enum reply_id id)
 {
-    s->skip = (uint8_t)line_skip_begin(bytes_of(s->line, s->line_length));
+    struct bytes stash = bytes_of(s->line, s->line_length);
+    if (!s->in_exchange && line_begins(stash, input, BYTES("BDAT")) && (s->extensions & SMTP_SERVER_CHUNKING) != 0) {
+        server_say_and_close(s, out, id);
+        return NO_EVENT;
+    }
+    s->skip = (uint8_t)line_skip_begin(stash);
     s->line_length = 0;
     return s->in_exchange ? server_auth_cancel(s, out, id) : server_fail(s, out, id);
 }
@@ -178,8 +184,8 @@ static enum smtp_server_event step_command(struct smtp_server *s, struct bytes *
     size_t taken = 0;
     switch (line_find(stash, *input, bytes_max, &taken)) {
     case LINE_PARTIAL: return stash_partial(s, input, taken);
-    case LINE_BAD: return refuse_line(s, out, REPLY_BAD_LINE);
-    case LINE_TOO_LONG: return refuse_line(s, out, of_auth ? REPLY_AUTH_TOO_LONG : REPLY_LINE_TOO_LONG);
+    case LINE_BAD: return refuse_line(s, *input, out, REPLY_BAD_LINE);
+    case LINE_TOO_LONG: return refuse_line(s, *input, out, of_auth ? REPLY_AUTH_TOO_LONG : REPLY_LINE_TOO_LONG);
     case LINE_COMPLETE: break;
     }
     struct bytes command = bytes_slice(*input, 0, taken);
@@ -230,14 +236,13 @@ static enum smtp_server_event step_body(struct smtp_server *s, struct bytes *inp
     return SMTP_SERVER_BODY;
 }
 
-/* RFC 2033 4.2: the answer to a message is said once for each of its recipients; one has been said. */
-static void repeat(struct smtp_server *s, const struct reply *reply)
+void server_repeat(struct smtp_server *s, const struct reply *reply, uint32_t answers)
 {
-    if (!s->config->lmtp || s->closing) {
+    if (!s->config->lmtp || s->closing || answers == 0) {
         return;
     }
     size_t length = reply->text.length < sizeof(s->repeated.text) ? reply->text.length : sizeof(s->repeated.text);
-    s->repeats = s->recipients - 1;
+    s->repeats = answers - 1;
     s->repeated.code = reply->code;
     memcpy(s->repeated.enhanced, reply->enhanced, sizeof(reply->enhanced));
     s->repeated.length = (uint8_t)length;
@@ -257,8 +262,8 @@ enum smtp_server_event server_drop_content(struct smtp_server *s, struct buffer 
     bool whole = s->phase == PHASE_BODY || s->chunk_is_last;
     s->refusal = (uint8_t)refusal;
     server_fail(s, out, refusal);
-    if (whole && s->recipients != 0) {
-        repeat(s, reply_of(refusal));
+    if (whole) {
+        server_repeat(s, reply_of(refusal), s->recipients);
     }
     return server_drop(s, SMTP_SERVER_DROP_CONTENT);
 }
@@ -364,7 +369,7 @@ static void accepted(struct smtp_server *s, enum smtp_server_event event, const 
         s->crlf_added = false;
         break;
     case SMTP_SERVER_END:
-        repeat(s, reply);
+        server_repeat(s, reply, s->recipients);
         end_transaction(s);
         s->errors = 0;
         break;
@@ -408,16 +413,17 @@ void smtp_server_refuse(struct smtp_server *s, struct buffer *out, const struct 
     CHECK(wants_answer(event) && reply->code >= 400 && reply->code <= 599);
     s->awaiting = 0;
     if (event == SMTP_SERVER_DATA && s->chunked) {
-        end_transaction(s);
-        s->late = *reply;
+        s->late.reply = *reply;
+        s->late.answers = s->chunk_is_last ? s->recipients : 1;
         s->chunk = CHUNK_LATE;
+        end_transaction(s);
         return;
     }
     server_say_reply(out, reply);
     s->closing = reply->code == 421 || reply->code == 521;
     s->errors += event == SMTP_SERVER_AUTH_STEP; /* who guesses passwords gets no further than errors_max */
     if (event == SMTP_SERVER_END) {
-        repeat(s, reply);
+        server_repeat(s, reply, s->recipients);
     }
     if (event == SMTP_SERVER_DATA || event == SMTP_SERVER_END) {
         end_transaction(s);

@@ -186,7 +186,11 @@ struct smtp_server {
             struct params_rcpt params;
         } rcpt;
         struct bytes piece; /* BODY */
-        struct reply late;  /* private: said behind the chunk that is being read over */
+        struct {
+            struct reply reply;
+            uint32_t answers;
+        } late; /* private: said behind the chunk that is being read over */
+                /* private: said behind the chunk that is being read over */
         struct {
             uint16_t code;
             uint8_t enhanced[3];

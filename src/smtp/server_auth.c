@@ -1,4 +1,5 @@
 #include "base/base64.h"
+#include "smtp/line.h"
 #include "smtp/server_private.h"
 
 /* AUTH (RFC 4954): the frame of an exchange, not its contents.
@@ -14,20 +15,8 @@
 
 bool server_auth_is_line(const struct smtp_server *s, struct bytes stash, struct bytes input)
 {
-    static const char verb[] = "auth ";
-    if (s->in_exchange) {
-        return true;
-    }
-    for (size_t i = 0; i < sizeof(verb) - 1; i++) {
-        size_t in_input = i - stash.length; /* wraps while i is in stash, and is not used then */
-        if (i >= stash.length && in_input >= input.length) {
-            return false;
-        }
-        if (bytes_ascii_lower(i < stash.length ? stash.data[i] : input.data[in_input]) != verb[i]) {
-            return false;
-        }
-    }
-    return (server_ehlo_offered(s) & SMTP_SERVER_AUTH) != 0;
+    return s->in_exchange ||
+           (line_begins(stash, input, BYTES("AUTH ")) && (server_ehlo_offered(s) & SMTP_SERVER_AUTH) != 0);
 }
 
 struct bytes server_auth_mechanisms(const struct smtp_server *s)

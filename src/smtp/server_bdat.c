@@ -102,8 +102,10 @@ static enum smtp_server_event end_refused(struct smtp_server *s, struct buffer *
     s->chunk = CHUNK_NONE;
     s->chunks_discarding = !s->chunk_is_last;
     if (late) {
-        server_say_reply(out, &s->late);
-        s->closing = s->late.code == 421 || s->late.code == 521;
+        struct reply reply = s->late.reply; /* server_repeat keeps its own in the same place */
+        server_say_reply(out, &reply);
+        s->closing = reply.code == 421 || reply.code == 521;
+        server_repeat(s, &reply, s->late.answers);
         return NO_EVENT;
     }
     if (smtp_server_in_transaction(s)) {

@@ -34,6 +34,9 @@ void server_say_and_close(struct smtp_server *s, struct buffer *out, enum reply_
 /* Refuses something that a correct client does not send. Gives NO_EVENT. */
 enum smtp_server_event server_fail(struct smtp_server *s, struct buffer *out, enum reply_id id);
 
+/* RFC 2033 4.2: in LMTP the answer to a message is said once for each of its recipients; one has been said. */
+void server_repeat(struct smtp_server *s, const struct reply *reply, uint32_t answers);
+
 /* Ends the open transaction without the driver having asked for it. */
 enum smtp_server_event server_drop(struct smtp_server *s, enum smtp_server_drop why);
 

@@ -135,11 +135,27 @@ static void test_cuts_do_not_matter(void **state)
     }
 }
 
+static void test_begins(void **state)
+{
+    (void)state;
+    struct bytes line = BYTES("Bdat 5");
+    for (size_t cut = 0; cut <= line.length; cut++) {
+        struct bytes stash = bytes_slice(line, 0, cut), input = bytes_slice(line, cut, line.length - cut);
+        assert_true(line_begins(stash, input, BYTES("BDAT")));
+        assert_true(line_begins(stash, input, BYTES("BDAT 5")));
+        assert_false(line_begins(stash, input, BYTES("BDAT 5 ")));
+        assert_false(line_begins(stash, input, BYTES("BDAX")));
+        assert_false(line_begins(stash, input, BYTES("XDAT")));
+    }
+    assert_false(line_begins((struct bytes){0}, BYTES("BDA"), BYTES("BDAT")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),
         cmocka_unit_test(test_cuts_do_not_matter),
+        cmocka_unit_test(test_begins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
