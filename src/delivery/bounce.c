@@ -1,15 +1,19 @@
 /* What becomes of an outcome at the shard that owns the message.
  *
- * Delivered, deferred, held and the like is one OUTCOME record. Failed or expired is two records: the notification to
- * the sender, which is an ordinary message, and right behind it, in the same spool, the OUTCOME that depends on it.
+ * Delivered, deferred, held and the like is one OUTCOME record. Where the sender is to be told (delivery/notice.h) it
+ * is two: the notification, which is an ordinary message, and right behind it, in the same spool, the OUTCOME that
+ * depends on it.
  *
- * So a power cut between the two loses the outcome, never the notification: the recipient is tried once more.
+ * So a power cut between the two loses the outcome, never the notification: the recipient is tried once more. What the
+ * event log says of an end is written when the record is durable; until then the message stays borrowed.
  *
  * When the spool cannot write, the outcome is kept here, later ones behind it, and tried again each second, for as long
  * as it takes: the recipient's entry is gone from the queue, and this is all that knows what happened. Only a stop puts
  * an end to it, at its deadline; the recipient is tried once more after the next start.
  *
- * A notification about a message with the null sender is never made (RFC 5321 4.5.5, 3.6.3).
+ * What waits is bounded. Beyond BOUNCE_WAITING_MAX a deferral is not kept: its entry is in the queue still, and a
+ * restart would only try it sooner. An end is kept without what was said, in some fifty octets; there cannot be more of
+ * them than recipients that were queued, whose entries are gone.
  */
 #include "delivery/bounce.h"
 
@@ -26,18 +30,18 @@
 
 #define BOUNCE_JOURNALS_MAX 1024 /* outcomes being committed at once; more wait in a list */
 #define BOUNCE_RETRY_MS 1000
-#define BOUNCE_BYTES_MAX (256u * 1024)
-#define BOUNCE_ENVELOPE_BYTES 1024
+#define BOUNCE_WAITING_MAX 4096 /* outcomes that wait as they came */
 #define BOUNCE_PAGE 4096u
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #endif
 
+/* An outcome that waits: without the recipients that it does not have. */
 struct waiting {
     struct list node;
-    size_t length;
-    char payload[];
+    uint16_t tail_bytes;
+    char data[]; /* struct lend_outcome up to its recipients, these, the tail */
 };
 
 struct journal {
@@ -50,8 +54,12 @@ struct journal {
     struct spool_view view;
     uint64_t id;        /* of the message */
     bool looked;        /* at the message; not to be told twice */
+    bool lent;          /* `view` is to be returned */
+    bool tells;         /* the event log, once it is durable */
     unsigned warmed;    /* spans brought into memory */
-    uint64_t bounce_id; /* of the notification; 0: none */
+    uint64_t bounce_id; /* of the notification; 0: none, or it is in the queue */
+    uint64_t notice_id; /* the same, and stays */
+    uint32_t bounce_flags;
     enum err message_err;
     uint32_t message_slot;
     struct buffer room; /* the encoded outcomes */
@@ -61,12 +69,16 @@ struct journal {
 };
 
 static void journal_begin(struct journal *journal);
+static void resume(struct delivery *delivery, struct waiting *waiting);
 
 /* --- the record ---------------------------------------------------------------------------------------------- */
 
 static void journal_free(struct journal *journal)
 {
     struct delivery *delivery = journal->delivery;
+    if (journal->lent) {
+        spool_return(journal->spool, &journal->view);
+    }
     free(journal->room.data);
     free(journal->text.data);
     free(journal->envelope.data);
@@ -75,9 +87,7 @@ static void journal_free(struct journal *journal)
     struct list *node = NULL;
     while (delivery->journals < BOUNCE_JOURNALS_MAX && list_empty(&delivery->failed_journals) &&
            (node = list_pop_front(&delivery->bounce_waiting)) != NULL) {
-        struct waiting *waiting = LIST_OWNER(node, struct waiting, node);
-        bounce_outcome(delivery, waiting->payload, waiting->length);
-        free(waiting);
+        resume(delivery, LIST_OWNER(node, struct waiting, node));
     }
     delivery_progress(delivery);
 }
@@ -118,6 +128,9 @@ static void outcome_done(struct spool_append *append, enum err err)
     }
     if (err == ERR_OK || err == ERR_NOT_FOUND || err == ERR_CLOSED) {
         count_outcome(journal);
+        if (err == ERR_OK && journal->tells) {
+            notice_write_events(delivery->shard, &journal->view, &journal->what, journal->notice_id);
+        }
         journal_free(journal);
     } else if (delivery->stopping && delivery->shard->now_ms >= delivery->stop_timer.expires_ms) {
         journal_free(journal); /* the disk will not have it, and the time to stop is over */
@@ -164,7 +177,7 @@ static void journal_commit(struct journal *journal)
         struct spool_message message = {
             .id = journal->bounce_id,
             .arrival_ms = journal->delivery->shard->wall_ms,
-            .flags = SPOOL_FORMAT_BOUNCE,
+            .flags = journal->bounce_flags,
             .recipients = 1,
             .reserve = true,
             .envelope = buffer_bytes(&journal->envelope),
@@ -187,39 +200,38 @@ static bool failed_for_good(const struct journal *journal)
     return journal->what.status == SPOOL_FORMAT_FAILED || journal->what.status == SPOOL_FORMAT_EXPIRED;
 }
 
+static bool wants_events(const struct journal *journal)
+{
+    struct shard *shard = journal->delivery->shard;
+    return failed_for_good(journal) ||
+           (journal->what.status == SPOOL_FORMAT_REMOVED && event_log_wants(shard, EVENT_REMOVAL)) ||
+           (journal->what.verdict == LEND_UNSEEN && event_log_wants(shard, EVENT_DEFERRAL));
+}
+
 /* Must the message be looked at? To tell its sender, or the event log what delivery could not know. */
 static bool wants_message(const struct journal *journal)
 {
-    return failed_for_good(journal) ||
-           (journal->what.status == SPOOL_FORMAT_REMOVED && event_log_wants(journal->delivery->shard, EVENT_REMOVAL)) ||
-           (journal->what.verdict == LEND_UNSEEN && event_log_wants(journal->delivery->shard, EVENT_DEFERRAL));
+    return wants_events(journal) || notice_possible(&journal->what);
 }
 
-/* The message is in memory: tell the event log, and its sender if it has one. */
+/* The message is in memory: prepares what is to be told. */
 static void journal_tell(struct journal *journal)
 {
     struct delivery *delivery = journal->delivery;
-    const struct lend_outcome *what = &journal->what;
-    struct bytes sender = envelope_find(journal->view.envelope, ENVELOPE_SENDER);
-    struct notice *notices = calloc(what->count, sizeof *notices);
-    CHECK(notices != NULL);
-    for (unsigned i = 0; i < what->count; i++) {
-        notice_describe(journal->spool, &journal->view, what, i, &notices[i]);
+    struct lend_outcome *what = &journal->what;
+    notice_recall(journal->spool, journal->id, what);
+    journal->tells = wants_events(journal);
+    if (!notice_possible(what) || !notice_wanted(&journal->view, what)) {
+        return;
     }
-    if (failed_for_good(journal) && sender.length == 0) {
+    if (envelope_find(journal->view.envelope, ENVELOPE_SENDER).length == 0) {
         metric_add(&delivery->shard->metrics->bounces_suppressed, 1);
-    } else if (failed_for_good(journal) && delivery->settings->bounces) {
-        journal->text = (struct buffer){.data = malloc(BOUNCE_BYTES_MAX), .capacity = BOUNCE_BYTES_MAX};
-        journal->envelope = (struct buffer){.data = malloc(BOUNCE_ENVELOPE_BYTES), .capacity = BOUNCE_ENVELOPE_BYTES};
-        CHECK(journal->text.data != NULL && journal->envelope.data != NULL);
+    } else if (delivery->settings->bounces) {
         journal->bounce_id = spool_new_id(journal->spool);
-        CHECK(notice_build(delivery, &journal->view, what, notices, journal->bounce_id, &journal->text,
-                           &journal->envelope));
+        journal->notice_id = journal->bounce_id;
+        notice_build(delivery, &journal->view, what, journal->bounce_id, &journal->text, &journal->envelope,
+                     &journal->bounce_flags);
     }
-    for (unsigned i = 0; i < what->count; i++) {
-        notice_write_event(delivery->shard, &journal->view, what, &notices[i], journal->bounce_id);
-    }
-    free(notices);
 }
 
 static void journal_look(struct journal *journal)
@@ -227,7 +239,6 @@ static void journal_look(struct journal *journal)
     if (spool_view_read(&journal->view) == ERR_OK) {
         journal_tell(journal);
     }
-    spool_return(journal->spool, &journal->view);
     journal_commit(journal);
 }
 
@@ -238,17 +249,17 @@ static void warm_done(struct op *op, int result, uint32_t flags)
     struct journal *journal = CONTAINER_OF(op, struct journal, warm);
     (void)flags;
     if (result < 0 && result != -EINVAL) {
-        spool_return(journal->spool, &journal->view); /* it cannot be read: nobody can be told */
-        journal_commit(journal);
+        journal_commit(journal); /* it cannot be read: nobody can be told */
     } else {
         warm_next(journal);
     }
 }
 
-/* Brings in what a notification quotes: the record, and the first extent of a large body. */
+/* Brings in what a notification quotes: the record, and the first extent of a large body, or all. */
 static void warm_next(struct journal *journal)
 {
-    if (journal->view.recent || journal->warmed == spool_view_spans(&journal->view) || journal->warmed == 2) {
+    bool enough = journal->warmed == 2 && !notice_whole(journal->delivery, &journal->view, &journal->what);
+    if (journal->view.recent || journal->warmed == spool_view_spans(&journal->view) || enough) {
         journal_look(journal);
         return;
     }
@@ -268,25 +279,15 @@ static void journal_begin(struct journal *journal)
         journal_commit(journal);
         return;
     }
+    journal->lent = true;
     warm_next(journal);
 }
 
-void bounce_outcome(void *context, const void *payload, size_t length)
+static void begin(struct delivery *delivery, const struct lend_outcome *what, size_t length)
 {
-    struct delivery *delivery = context;
-    const struct lend_outcome *what = payload;
-    CHECK(length <= sizeof *what && length >= offsetof(struct lend_outcome, tail));
-    if (delivery->journals >= BOUNCE_JOURNALS_MAX || !list_empty(&delivery->failed_journals)) {
-        struct waiting *waiting = malloc(sizeof *waiting + length);
-        CHECK(waiting != NULL);
-        waiting->length = length;
-        memcpy(waiting->payload, payload, length);
-        list_push_back(&delivery->bounce_waiting, &waiting->node);
-        return;
-    }
     struct journal *journal = calloc(1, sizeof *journal);
     CHECK(journal != NULL);
-    memcpy(&journal->what, payload, length);
+    memcpy(&journal->what, what, length);
     journal->delivery = delivery;
     journal->spool = delivery->queue->spools[what->spool];
     CHECK(journal->spool != NULL);
@@ -297,6 +298,58 @@ void bounce_outcome(void *context, const void *payload, size_t length)
     list_init(&journal->failed);
     delivery->journals++;
     journal_begin(journal);
+}
+
+/* --- waiting for a journal ------------------------------------------------------------------------------------ */
+
+static size_t head_bytes(const struct lend_outcome *what)
+{
+    return offsetof(struct lend_outcome, recipients) + what->count * sizeof what->recipients[0];
+}
+
+static void wait_for_journal(struct delivery *delivery, const struct lend_outcome *what)
+{
+    bool short_of_room = delivery->bounce_waiting_count >= BOUNCE_WAITING_MAX;
+    if (short_of_room && what->status == SPOOL_FORMAT_DEFERRED && what->verdict >= LEND_UNSEEN) {
+        return;
+    }
+    size_t head = head_bytes(what);
+    size_t tail = short_of_room ? 0 : (size_t)what->text_bytes + what->host_bytes;
+    struct waiting *waiting = malloc(sizeof *waiting + head + tail);
+    CHECK(waiting != NULL);
+    waiting->tail_bytes = (uint16_t)tail;
+    memcpy(waiting->data, what, head);
+    memcpy(waiting->data + head, what->tail, tail);
+    list_push_back(&delivery->bounce_waiting, &waiting->node);
+    delivery->bounce_waiting_count++;
+}
+
+static void resume(struct delivery *delivery, struct waiting *waiting)
+{
+    struct lend_outcome what;
+    memcpy(&what, waiting->data, offsetof(struct lend_outcome, recipients));
+    size_t head = head_bytes(&what);
+    memcpy(&what, waiting->data, head);
+    memcpy(what.tail, waiting->data + head, waiting->tail_bytes);
+    if (waiting->tail_bytes == 0) {
+        what.text_bytes = 0;
+        what.host_bytes = 0;
+    }
+    delivery->bounce_waiting_count--;
+    begin(delivery, &what, offsetof(struct lend_outcome, tail) + waiting->tail_bytes);
+    free(waiting);
+}
+
+void bounce_outcome(void *context, const void *payload, size_t length)
+{
+    struct delivery *delivery = context;
+    const struct lend_outcome *what = payload;
+    CHECK(length <= sizeof *what && length >= offsetof(struct lend_outcome, tail));
+    if (delivery->journals >= BOUNCE_JOURNALS_MAX || !list_empty(&delivery->failed_journals)) {
+        wait_for_journal(delivery, what);
+    } else {
+        begin(delivery, what, length);
+    }
 }
 
 void bounce_clear(struct delivery *delivery)

@@ -118,7 +118,8 @@ struct delivery {
     struct slots attempts; /* struct attempt *, with generations: borrowed messages come back late */
     unsigned connections;
     struct maildirs *maildirs;
-    struct list bounce_waiting;  /* outcomes that wait for a journal to be free */
+    struct list bounce_waiting; /* outcomes that wait for a journal to be free */
+    unsigned bounce_waiting_count;
     struct list failed_journals; /* to be tried again, in order */
     struct timer journal_timer;
     unsigned journals; /* being committed */

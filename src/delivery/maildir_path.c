@@ -1,27 +1,17 @@
 #include "delivery/maildir_path.h"
 
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "mail/local_part.h"
 
 #define NAME_BYTES_MAX 255 /* NAME_MAX of every file system that matters */
 
-/* How many octets of well-formed UTF-8 begin here (RFC 3629); 0: none. */
+/* How many octets of a character beyond ASCII, that is no control, begin here; 0: none. */
 static size_t utf8_octets(struct bytes text)
 {
-    const unsigned char *c = (const unsigned char *)text.data;
-    size_t length = c[0] >= 0xc2 && c[0] <= 0xdf ? 2 : (c[0] & 0xf0) == 0xe0 ? 3 : c[0] >= 0xf0 && c[0] <= 0xf4 ? 4 : 0;
-    if (length == 0 || length > text.length) {
-        return 0;
-    }
-    for (size_t i = 1; i < length; i++) {
-        if ((c[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    bool low = (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90);
-    bool high = (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf4 && c[1] > 0x8f);
-    bool control = c[0] == 0xc2 && c[1] < 0xa0; /* C1 */
-    return low || high || control ? 0 : length;
+    uint32_t code = 0;
+    size_t octets = (text.data[0] & 0x80) != 0 ? utf8_take(text, &code) : 0;
+    return code > 0x9f ? octets : 0;
 }
 
 static bool plain(char c, bool first)

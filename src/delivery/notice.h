@@ -1,5 +1,14 @@
-/* What an outcome says about each of its recipients, in the two forms that leave the program: a line of the event log,
- * and the notification to the sender. */
+/* What an outcome says about its recipients, in the two forms that leave the program: a line of the event log, and the
+ * notification to the sender (RFC 3461, 3464).
+ *
+ * Who is told: of a failure whoever did not forbid it (NOTIFY=NEVER, or a NOTIFY without FAILURE); of a delay who asked
+ * for it, or, with DELIVERBY, who did not ask for anything; of a success who asked for it, unless the host that took
+ * the message has DSN and so tells her itself. All recipients of an outcome that are to be told of are in one
+ * notification, which is one message at one moment; what happens to the others at another moment, or otherwise, has its
+ * own.
+ *
+ * A notification about a message with the null sender is never made (RFC 5321 4.5.5, 3.6.3).
+ */
 #ifndef DELIVERY_NOTICE_H
 #define DELIVERY_NOTICE_H
 
@@ -7,30 +16,28 @@
 #include "queue/lend.h"
 #include "spool/spool.h"
 
-/* One recipient. Spans point into the view, the outcome or `room`. */
-struct notice {
-    struct bytes address;
-    struct bytes reply; /* of the host, or our own words */
-    struct bytes host;
-    uint16_t reply_code; /* 0: nobody replied */
-    uint8_t enhanced[3];
-    uint16_t attempts;
-    char status[16];
-    char diagnostic[8 + LIMIT_CLIENT_REPLY_BYTES]; /* code and text: as the remote host said it (RFC 3464 2.3.6) */
-    char room[SPOOL_OUTCOME_BYTES(1)];
-};
+#define NOTICE_WHOLE_BYTES_MAX (2u << 20) /* a larger original is not returned whole, whatever the settings say */
 
-/* Describes the i-th recipient of the outcome. One that expired has the last reply it got before. */
-void notice_describe(struct spool *spool, const struct spool_view *view, const struct lend_outcome *what, unsigned i,
-                     struct notice *ret_notice);
+/* One that was given up before an attempt, or waits, is known by the last reply it got: puts that into the outcome. */
+void notice_recall(struct spool *spool, uint64_t id, struct lend_outcome *what);
 
-/* Writes the event: bounce, expiry, removal or deferral. `bounce_id` is the notification's, 0 when there is none. */
-void notice_write_event(struct shard *shard, const struct spool_view *view, const struct lend_outcome *what,
-                        const struct notice *notice, uint64_t bounce_id);
+/* Could a notification be due? Without a look at the message. */
+bool notice_possible(const struct lend_outcome *what);
 
-/* Builds the notification about all recipients of the outcome, in wire form, and its envelope. False when it does not
- * fit. */
-bool notice_build(struct delivery *delivery, const struct spool_view *view, const struct lend_outcome *what,
-                  struct notice *notices, uint64_t bounce_id, struct buffer *text, struct buffer *envelope);
+/* Of `possible` ones: is it, for at least one recipient? The view has been read. */
+bool notice_wanted(const struct spool_view *view, const struct lend_outcome *what);
+
+/* May the original be returned whole? Then all of it must be in memory for notice_build. Needs no reading. */
+bool notice_whole(const struct delivery *delivery, const struct spool_view *view, const struct lend_outcome *what);
+
+/* Writes the events of all recipients: bounce, expiry, removal or deferral. `bounce_id` is the notification's, 0 when
+ * there is none. */
+void notice_write_events(struct shard *shard, const struct spool_view *view, const struct lend_outcome *what,
+                         uint64_t bounce_id);
+
+/* Builds the notification, in wire form, and its envelope, into buffers with room for it (malloc'ed, the caller's), and
+ * says which flags its message has (SPOOL_FORMAT_...). */
+void notice_build(struct delivery *delivery, const struct spool_view *view, const struct lend_outcome *what,
+                  uint64_t bounce_id, struct buffer *ret_text, struct buffer *ret_envelope, uint32_t *ret_flags);
 
 #endif

@@ -5,6 +5,7 @@
 #include "queue/lend.h"
 #include "queue/retry.h"
 #include "queue/schedule.h"
+#include "spool/envelope.h"
 
 struct outcome_cause outcome_local(bool permanent, uint8_t subject, uint8_t detail, const char *text)
 {
@@ -197,11 +198,29 @@ void outcome_recipient(struct attempt *attempt, unsigned recipient, const struct
     apply(attempt->delivery, attempt, &group, cause);
 }
 
+/* Does somebody wait to hear that one of these was delivered? Entries of a group are in the order of the envelope. */
+static bool asked(const struct attempt *attempt, const struct group *group)
+{
+    struct envelope_iterator iterator = envelope_iterate(attempt->view.envelope);
+    struct envelope_item item;
+    unsigned found = 0;
+    for (unsigned i = 0; found < group->count && envelope_next_recipient(&iterator, &item); i++) {
+        if (group->recipients[found].recipient == i) {
+            if ((item.flags & ENVELOPE_NOTIFY_SUCCESS) != 0) {
+                return true;
+            }
+            found++;
+        }
+    }
+    return false;
+}
+
 /* Ends a group for good. */
-static void deliver(struct attempt *attempt, const struct group *group, const struct lend_result *result)
+static void deliver(struct attempt *attempt, const struct group *group, struct lend_result *result)
 {
     struct queue *queue = attempt->delivery->queue;
     struct metric_set *metrics = queue->shard->metrics;
+    result->facts |= asked(attempt, group) ? LEND_ASKED : 0;
     lend_report(queue, schedule_entry(queue, group->entries[0]), result, group->recipients, group->count);
     write_events(attempt, group, result);
     uint64_t now_ms = queue->shard->wall_ms;
@@ -252,6 +271,7 @@ void outcome_arrived(struct attempt *attempt, unsigned recipient, const char *te
     struct lend_result result = {
         .status = SPOOL_FORMAT_DELIVERED,
         .enhanced = {2, 1, 5},
+        .facts = LEND_FINAL,
         .text = bytes_of_string(text),
     };
     deliver(attempt, &group, &result);

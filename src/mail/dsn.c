@@ -1,12 +1,18 @@
 /* Everything quoted here was written by strangers: the original's header by whoever sent it, the diagnostics by whoever
  * refused it. Three rules keep them from becoming more than text:
- *  - one function, quote(), lets strangers' bytes in: printable ASCII passes, every other octet becomes a '?';
+ *  - one function, quote(), lets strangers' bytes in: printable ASCII passes, and in an internationalised notification
+ *    well-formed UTF-8; every other octet becomes a '?';
  *  - the original's header is taken apart into lines and put together again, so line ends and dot-stuffing are ours;
  *    a line that starts like a boundary delimiter is disarmed, so the MIME structure is ours too;
  *  - each line is cut off at 998 octets.
- * A notification is plain 7-bit text and needs no extension of any peer. */
+ * An original that is returned whole is quoted as it is, dots and all; its lines were judged when it was received, and
+ * the boundary is one that nobody could foresee.
+ * A notification about ordinary mail is plain 7-bit text and needs no extension of any peer. */
 #include "mail/dsn.h"
 
+#include <stdio.h>
+
+#include "base/utf8.h"
 #include "mail/date.h"
 
 enum { LINE_BYTES_MAX = 998 };
@@ -15,6 +21,7 @@ enum { LINE_BYTES_MAX = 998 };
 struct writer {
     struct buffer *out;
     bool fits;
+    bool utf8;
 };
 
 static void put(struct writer *w, struct bytes text)
@@ -33,9 +40,17 @@ static void quote(struct writer *w, struct bytes text)
         w->fits = false;
         return;
     }
-    for (size_t i = 0; i < text.length; i++) {
-        char c = text.data[i];
-        w->out->data[w->out->length++] = c == '\t' || (c >= ' ' && c <= '~') ? c : '?';
+    while (text.length != 0) {
+        char c = text.data[0];
+        uint32_t code = 0;
+        size_t octets = w->utf8 && (c & 0x80) != 0 ? utf8_take(text, &code) : 0;
+        if (octets != 0 && code > 0x9f) {
+            buffer_append(w->out, bytes_slice(text, 0, octets));
+        } else {
+            octets = 1;
+            w->out->data[w->out->length++] = c == '\t' || (c >= ' ' && c <= '~') ? c : '?';
+        }
+        bytes_advance(&text, octets);
     }
 }
 
@@ -68,9 +83,26 @@ static void put_delimiter(struct writer *w, const struct dsn *dsn, const char *c
     put_string(w, "\r\n\r\n");
 }
 
-static bool is_delay(const struct dsn *dsn)
+/* What one notification is about. */
+enum kind { FAILURE, DELAY, SUCCESS };
+
+static const struct {
+    enum kind kind;
+    const char *action;
+    const char *words; /* behind the address */
+} actions[] = {
+    [DSN_FAILED] = {FAILURE, "Action: failed\r\n", ">: refused\r\n"},
+    [DSN_EXPIRED] = {FAILURE, "Action: failed\r\n", ">: given up, it was tried for too long\r\n"},
+    [DSN_OVERDUE] = {FAILURE, "Action: failed\r\n", ">: given up, not delivered by the time you had set\r\n"},
+    [DSN_DELAYED] = {DELAY, "Action: delayed\r\n", ">: not delivered yet\r\n"},
+    [DSN_DELIVERED] = {SUCCESS, "Action: delivered\r\n", ">: delivered\r\n"},
+    [DSN_RELAYED] = {SUCCESS, "Action: relayed\r\n",
+                     ">: passed on to a host that does not tell what becomes of it\r\n"},
+};
+
+static enum kind kind_of(const struct dsn *dsn)
 {
-    return dsn->recipients[0].action == DSN_DELAYED;
+    return actions[dsn->recipients[0].action].kind;
 }
 
 static void put_header(struct writer *w, const struct dsn *dsn)
@@ -79,8 +111,12 @@ static void put_header(struct writer *w, const struct dsn *dsn)
     quote(w, dsn->reporting_mta);
     put_string(w, ">\r\nTo: <");
     quote(w, dsn->sender);
-    put_string(w, is_delay(dsn) ? ">\r\nSubject: Delayed mail (still being tried)\r\n"
-                                : ">\r\nSubject: Undelivered mail returned to sender\r\n");
+    static const char *const subjects[] = {
+        [FAILURE] = ">\r\nSubject: Undelivered mail returned to sender\r\n",
+        [DELAY] = ">\r\nSubject: Delayed mail (still being tried)\r\n",
+        [SUCCESS] = ">\r\nSubject: Delivery report\r\n",
+    };
+    put_string(w, subjects[kind_of(dsn)]);
     put_date(w, "Date: ", dsn->now_s);
     put_string(w, "Message-ID: <");
     put(w, dsn->boundary);
@@ -89,33 +125,50 @@ static void put_header(struct writer *w, const struct dsn *dsn)
     put_string(w, ">\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; "
                   "report-type=delivery-status;\r\n boundary=\"");
     put(w, dsn->boundary);
-    put_string(w, "\"\r\n\r\nThis is a delivery status notification in MIME format.\r\n");
+    put_string(w, dsn->utf8 || dsn->whole_is_8bit ? "\"\r\nContent-Transfer-Encoding: 8bit\r\n" : "\"\r\n");
+    put_string(w, "\r\nThis is a delivery status notification in MIME format.\r\n");
 }
 
 static void put_explanation(struct writer *w, const struct dsn *dsn)
 {
-    put_delimiter(w, dsn, "text/plain; charset=us-ascii");
+    static const char *const words[] = {
+        [FAILURE] = ".\r\n\r\nYour message could not be delivered to the recipients below.\r\n",
+        [DELAY] = ".\r\n\r\nYour message could not be delivered yet. Nothing needs to be done: it is still being\r\n"
+                  "tried, and you will be told if it fails for good.\r\n",
+        [SUCCESS] = ".\r\n\r\nYou asked to be told what became of your message.\r\n",
+    };
+    put_delimiter(w, dsn,
+                  dsn->utf8 ? "text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit"
+                            : "text/plain; charset=us-ascii");
     put_string(w, "This is the mail system at ");
     quote(w, dsn->reporting_mta);
-    put_string(w, is_delay(dsn) ? ".\r\n\r\nYour message could not be delivered yet. Nothing needs to be done: it is "
-                                  "still being\r\ntried, and you will be told if it fails for good.\r\n"
-                                : ".\r\n\r\nYour message could not be delivered to the recipients below.\r\n");
+    put_string(w, words[kind_of(dsn)]);
     for (size_t i = 0; i < dsn->recipients_count; i++) {
         const struct dsn_recipient *recipient = &dsn->recipients[i];
         put_string(w, "\r\n<");
         quote(w, recipient->address);
-        put_string(w, recipient->action == DSN_EXPIRED   ? ">: given up, it was tried for too long\r\n"
-                      : recipient->action == DSN_DELAYED ? ">: not delivered yet\r\n"
-                                                         : ">: refused\r\n");
+        put_string(w, actions[recipient->action].words);
         put_field(w, "    ", recipient->reason);
         put_field(w, "    host ", recipient->remote_mta);
         put_field(w, "    said: ", recipient->diagnostic);
     }
 }
 
+static bool is_ascii(struct bytes text)
+{
+    for (size_t i = 0; i < text.length; i++) {
+        if ((text.data[i] & 0x80) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void put_status(struct writer *w, const struct dsn *dsn)
 {
-    put_delimiter(w, dsn, "message/delivery-status");
+    put_delimiter(w, dsn,
+                  dsn->utf8 ? "message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit"
+                            : "message/delivery-status");
     put_field(w, "Reporting-MTA: dns; ", dsn->reporting_mta);
     put_field(w, "Original-Envelope-Id: ", dsn->envelope_id);
     put_field(w, "X-Ringpost-Queue-Id: ", dsn->queue_id);
@@ -124,13 +177,14 @@ static void put_status(struct writer *w, const struct dsn *dsn)
         const struct dsn_recipient *recipient = &dsn->recipients[i];
         put_string(w, "\r\n");
         put_field(w, "Original-Recipient: ", recipient->original_recipient);
-        put_field(w, "Final-Recipient: rfc822; ", recipient->address);
-        put_string(w, recipient->action == DSN_DELAYED ? "Action: delayed\r\n" : "Action: failed\r\n");
+        put_field(w, is_ascii(recipient->address) ? "Final-Recipient: rfc822; " : "Final-Recipient: utf-8; ",
+                  recipient->address);
+        put_string(w, actions[recipient->action].action);
         put_field(w, "Status: ", recipient->status);
         put_field(w, "Remote-MTA: dns; ", recipient->remote_mta);
         put_field(w, "Diagnostic-Code: smtp; ", recipient->diagnostic);
         put_date(w, "Last-Attempt-Date: ", recipient->last_attempt_s);
-        put_date(w, "Will-Retry-Until: ", recipient->action == DSN_DELAYED ? recipient->retry_until_s : 0);
+        put_date(w, "Will-Retry-Until: ", kind_of(dsn) == DELAY ? recipient->retry_until_s : 0);
     }
 }
 
@@ -153,9 +207,35 @@ static bool take_line(struct bytes *rest, struct bytes *ret_line)
     return line.length != 0;
 }
 
+/* All but the final dot, which is the last three octets, wherever the pieces end. */
+static void put_whole(struct writer *w, const struct dsn *dsn)
+{
+    const char *type = dsn->utf8 ? "message/global" : "message/rfc822";
+    char content_type[80];
+    size_t left = 0;
+    snprintf(content_type, sizeof content_type, "%s%s", type,
+             dsn->utf8 || dsn->whole_is_8bit ? "\r\nContent-Transfer-Encoding: 8bit" : "");
+    put_delimiter(w, dsn, content_type);
+    for (size_t i = 0; i < dsn->whole_count; i++) {
+        left += dsn->whole[i].length;
+    }
+    left = left > 3 ? left - 3 : 0;
+    for (size_t i = 0; i < dsn->whole_count; i++) {
+        size_t length = dsn->whole[i].length < left ? dsn->whole[i].length : left;
+        put(w, bytes_slice(dsn->whole[i], 0, length));
+        left -= length;
+    }
+}
+
 static void put_original(struct writer *w, const struct dsn *dsn)
 {
-    put_delimiter(w, dsn, "text/rfc822-headers; charset=us-ascii");
+    if (dsn->whole != NULL) {
+        put_whole(w, dsn);
+        return;
+    }
+    put_delimiter(w, dsn,
+                  dsn->utf8 ? "message/global-headers\r\nContent-Transfer-Encoding: 8bit"
+                            : "text/rfc822-headers; charset=us-ascii");
     struct bytes rest = dsn->header;
     if (rest.length > DSN_HEADER_BYTES_MAX) {
         rest.length = DSN_HEADER_BYTES_MAX;
@@ -190,9 +270,9 @@ enum err dsn_build(const struct dsn *dsn, struct buffer *out)
 {
     CHECK(dsn->recipients_count != 0 && dsn->sender.length != 0 && boundary_is_safe(dsn->boundary));
     for (size_t i = 0; i < dsn->recipients_count; i++) {
-        CHECK((dsn->recipients[i].action == DSN_DELAYED) == is_delay(dsn));
+        CHECK(actions[dsn->recipients[i].action].kind == kind_of(dsn));
     }
-    struct writer w = {.out = out, .fits = true};
+    struct writer w = {.out = out, .fits = true, .utf8 = dsn->utf8};
     size_t before = out->length;
     put_header(&w, dsn);
     put_explanation(&w, dsn);

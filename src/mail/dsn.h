@@ -1,4 +1,5 @@
-/* Delivery status notifications: what the sender is told when mail is late or lost (RFC 3461, 3464, 6522, 3834). */
+/* Delivery status notifications: what the sender is told when mail is late or lost, or, when she asked for it, has
+ * arrived (RFC 3461, 3464, 6522, 6533, 3834). */
 #ifndef MAIL_DSN_H
 #define MAIL_DSN_H
 
@@ -11,14 +12,17 @@ enum {
 };
 
 enum dsn_action {
-    DSN_FAILED,  /* refused for good */
-    DSN_EXPIRED, /* given up after too long a time: Action "failed" as well, in other words */
-    DSN_DELAYED, /* still being tried */
+    DSN_FAILED,    /* refused for good */
+    DSN_EXPIRED,   /* given up after too long a time: Action "failed" as well, in other words */
+    DSN_OVERDUE,   /* given up at the time that the sender had set (RFC 2852): "failed" */
+    DSN_DELAYED,   /* still being tried */
+    DSN_DELIVERED, /* in its mailbox */
+    DSN_RELAYED,   /* passed on to a host that will not tell what becomes of it */
 };
 
 struct dsn_recipient {
     struct bytes address;            /* the forward-path, without angle brackets */
-    struct bytes original_recipient; /* ORCPT as given, "rfc822;user@example"; may be empty */
+    struct bytes original_recipient; /* ORCPT, "rfc822;user@example", its xtext decoded; may be empty */
     enum dsn_action action;
     struct bytes status;     /* "5.1.1" */
     struct bytes remote_mta; /* host name that said `diagnostic`; may be empty */
@@ -31,19 +35,26 @@ struct dsn_recipient {
 struct dsn {
     struct bytes reporting_mta; /* our host name */
     struct bytes sender;        /* the original reverse-path, never empty: a null sender gets no notification */
-    struct bytes envelope_id;   /* ENVID; may be empty */
+    struct bytes envelope_id;   /* ENVID, its xtext decoded; may be empty */
     struct bytes queue_id;      /* as our logs have it */
     int64_t arrival_s;          /* unix seconds, here and below */
     int64_t now_s;
-    const struct dsn_recipient *recipients; /* all reported on; their actions are either all DELAYED or none is */
+    /* All reported on. They are of one kind: failures, delays, or successes. */
+    const struct dsn_recipient *recipients;
     size_t recipients_count;
-    struct bytes header;   /* the original message in wire form, or its beginning; read up to the end of its header */
+    struct bytes header; /* the original message in wire form, or its beginning; read up to the end of its header */
+    /* Instead of the header: all of the original in wire form, in pieces. NULL: the header only. */
+    const struct bytes *whole;
+    size_t whole_count;
+    bool whole_is_8bit;
+    bool utf8; /* the original was internationalised (RFC 6531): characters beyond ASCII stay what they are */
     struct bytes boundary; /* unique: letters, digits, '.', '_', '-', '='; also makes the Message-ID */
 };
 
-/* Appends the notification in wire form: CRLF, dot-stuffed, final dot included; seven-bit, without control octets but
- * CRLF and tab, lines of at most 998 octets, whatever the original or a remote reply contained.
- * ERR_FULL when it does not fit (out is unchanged); fewer recipients at a time help. */
+/* Appends the notification in wire form: CRLF, dot-stuffed, final dot included; without control octets but CRLF and
+ * tab, lines of at most 998 octets, whatever the original or a remote reply contained. Seven-bit, unless `utf8` (then
+ * well-formed UTF-8 and to be sent with SMTPUTF8) or whole_is_8bit. What `whole` contains is quoted as it is.
+ * ERR_FULL when it does not fit (out is unchanged); fewer recipients at a time, or no `whole`, help. */
 enum err dsn_build(const struct dsn *dsn, struct buffer *out);
 
 #endif

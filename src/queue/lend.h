@@ -66,6 +66,7 @@ struct lend_result {
 /* About a delivery, for who asked to hear of it (RFC 3461 5.2, 6.2): */
 #define LEND_PEER_HAS_DSN \
     1u                /* the host announced DSN and was told what is wanted: it will tell, we have nothing to say */
+#define LEND_ASKED 4u /* who sent it asked to be told of success, for at least one of the recipients */
 #define LEND_FINAL 2u /* by LMTP or into a mailbox: "delivered"; else the message was "relayed" */
 
 struct lend_recipient {
@@ -89,7 +90,7 @@ struct lend_outcome {
     uint8_t status; /* enum spool_format_status */
     uint8_t enhanced[3];
     uint8_t verdict; /* enum lend_verdict, of those that gave up; else LEND_ATTEMPTED or LEND_UNSEEN */
-    uint8_t facts;   /* LEND_PEER_HAS_DSN, LEND_FINAL; of SPOOL_FORMAT_DELIVERED */
+    uint8_t facts;   /* LEND_PEER_HAS_DSN, LEND_FINAL, LEND_ASKED; of SPOOL_FORMAT_DELIVERED */
     struct lend_recipient recipients[LEND_RECIPIENTS];
     char tail[LIMIT_CLIENT_REPLY_BYTES + LEND_HOST_BYTES]; /* text, host */
 };
