@@ -105,13 +105,15 @@ static struct bytes take_address(struct loading *loading, bool whole)
     struct buffer out = buffer_of(room, sizeof room);
     struct address address;
     bool fits = buffer_append(&out, word);
-    if (fits && whole && address_parse(word, &address) == ADDRESS_OK && address.kind != ADDRESS_POSTMASTER) {
+    if (fits && whole && address_parse_mailbox(word, true, &address) == ADDRESS_OK &&
+        address.kind != ADDRESS_POSTMASTER) {
         out.length = 0;
         address_append_folded(&out, &address);
         return copy(loading->recipients, buffer_bytes(&out));
     }
     if (fits && buffer_append(&out, BYTES("@")) && buffer_append(&out, loading->own->name) &&
-        address_parse(buffer_bytes(&out), &address) == ADDRESS_OK && address.local_length == word.length) {
+        address_parse_mailbox(buffer_bytes(&out), true, &address) == ADDRESS_OK &&
+        address.local_length == word.length) {
         return copy(loading->recipients, buffer_bytes(&out));
     }
     recipients_table_error(loading->errors, loading->path, loading->text.line, "\"%.*s\" is not %s",

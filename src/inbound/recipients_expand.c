@@ -81,7 +81,7 @@ static void expand_target(struct expansion *expansion, struct recipients_alias *
                           const struct recipients_target *target, unsigned depth, struct list_in_work *list)
 {
     struct address address;
-    CHECK(address_parse(target->address, &address) == ADDRESS_OK);
+    CHECK(address_parse_mailbox(target->address, true, &address) == ADDRESS_OK);
     const struct recipients_own *own = recipients_table_domain(expansion->recipients, address_domain(&address));
     if (own == NULL) {
         add(list, target->address);
