@@ -105,7 +105,7 @@ SIM_WRAPPED := socket bind listen setsockopt getsockopt getpeername getsockname 
 	open openat closedir mkdir fsync fdatasync unlinkat renameat getrandom _exit mmap munmap nanosleep \
 	malloc calloc realloc reallocarray aligned_alloc free mallctl \
 	pthread_create pthread_join pthread_setname_np pthread_cond_wait pthread_cond_timedwait pthread_cond_signal \
-	pthread_cond_broadcast spool_open enqueue_recovered stream_shard_stop
+	pthread_cond_broadcast boot_run spool_open enqueue_recovered stream_shard_stop
 
 .PHONY: unit transcript sim fuzz
 unit: $(UNIT)
@@ -122,11 +122,16 @@ $(UNIT) $(TRANSCRIPT) $(SIM) $(FUZZERS): $(O)/%: $(O)/%.o $(SUPPORT) $(LIB) $(WO
 
 # Load generators and the like, of the benchmark and the end-to-end tests: one program per file, nothing of ours in it.
 TOOLS := $(call program,$(wildcard bench/*.c))
+# These drive the spool itself, without a server around it.
+SPOOL_TOOLS := $(call program,$(wildcard bench/spool/*.c))
 .PHONY: tools
-tools: $(TOOLS)
+tools: $(TOOLS) $(SPOOL_TOOLS)
 $(TOOLS): $(O)/%: $(O)/%.o
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $^ $(if $(findstring /floor_,$@),-luring)
+$(SPOOL_TOOLS): $(O)/%: $(O)/%.o $(LIB) $(WOLFSSL_LIB)
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LIB) $(LIBS)
 
 # Which programs a variable holds, for tests/run: `make print-UNIT`.
 print-%: ; @echo $($*)

@@ -1,9 +1,14 @@
 /* When is a segment worth emptying by hand?
  *
  *   rescue  a write to it failed, or its damage has been seen: what is live in it is rewritten at once
- *   space   the files hold more than 1.3 times what is live, and four segments: first carry the graves out of
- *           segments that hold nothing else, then empty the one with the least in it
+ *   space   the files hold more than 1.3 times what is live, and three segments: first carry the graves out of
+ *           segments that hold nothing else, then empty the one with the least in it, until it is 1.2 times and two
  *   idle    less than half of it is live and nothing much is being received
+ *
+ * What is moved goes to the one log that new mail goes to, and most of that is dead in seconds. Moved little by little
+ * it would lie among the dead again, and be moved again soon after. So it moves in bursts, at least as fast as mail
+ * comes in, one segment after the other: what is written meanwhile is mostly moved, stays dense, and, being of one age,
+ * dies together. Between the two thresholds nothing moves.
  *
  * Carrying graves is what keeps one stuck message from holding up the whole log: its segment cannot be emptied, so
  * the next one, which has outcomes of its neighbours, cannot either, and so on for ever. A grave is 16 bytes, so that
@@ -17,7 +22,10 @@
 #include "spool/spool_private.h"
 
 #define COMPACTION_IDLE_BYTES (1u << 20) /* received per tick: more is not idle */
-#define COMPACTION_FLOOR_SEGMENTS 4
+#define COMPACTION_UPPER_TENTHS 3        /* more than the live bytes, */
+#define COMPACTION_UPPER_SEGMENTS 3
+#define COMPACTION_LOWER_TENTHS 2
+#define COMPACTION_LOWER_SEGMENTS 2
 
 static void compaction_timer(struct timer *timer)
 {
@@ -50,11 +58,17 @@ static bool compaction_movable(const struct segment *segment)
            !segment->unmovable;
 }
 
-static bool compaction_space_wanted(const struct spool *spool)
+static bool compaction_beyond(const struct spool *spool, unsigned tenths, unsigned segments)
 {
     uint64_t used = (uint64_t)(spool->segments.count - spool->segments.spares) * spool->segment_bytes;
-    uint64_t fair = spool->live_bytes + spool->live_bytes / 10 * 3;
-    return used > fair + (uint64_t)COMPACTION_FLOOR_SEGMENTS * spool->segment_bytes ||
+    return used > spool->live_bytes + spool->live_bytes / 10 * tenths + (uint64_t)segments * spool->segment_bytes;
+}
+
+/* A burst begins above the upper threshold and ends below the lower one. */
+static bool compaction_space_wanted(const struct spool *spool)
+{
+    return compaction_beyond(spool, COMPACTION_UPPER_TENTHS, COMPACTION_UPPER_SEGMENTS) ||
+           (spool->compaction.burst && compaction_beyond(spool, COMPACTION_LOWER_TENTHS, COMPACTION_LOWER_SEGMENTS)) ||
            (spool->supply.failed && spool->segments.spares <= SPOOL_RESERVE);
 }
 
@@ -165,14 +179,17 @@ static void compaction_step(struct spool *spool)
     uint32_t looked = 0;
     while (compaction->scan < spool->index.begun) {
         struct mover *mover = compaction_free_mover(compaction);
-        if (mover == NULL || looked++ == COMPACTION_SCAN || (compaction->budget <= 0 && !compaction->urgent) ||
-            spool->stopping) {
+        if (mover == NULL || compaction->flight_bytes > COMPACTION_FLIGHT_BYTES || looked++ == COMPACTION_SCAN ||
+            (compaction->budget <= 0 && !compaction->urgent) || spool->stopping) {
             return;
         }
         uint32_t slot = compaction->scan++;
         const struct index_slot *at = index_at(&spool->index, slot);
-        if ((at->flags & INDEX_LIVE) != 0 && compaction_touches(spool, at, victim) && mover_start(spool, mover, slot)) {
+        if ((at->flags & INDEX_LIVE) != 0 && compaction_touches(spool, at, victim)) {
             compaction->busy++;
+            if (!mover_start(spool, mover, slot, victim)) {
+                compaction->busy--;
+            }
         }
     }
 }
@@ -204,22 +221,31 @@ void compaction_finished(struct spool *spool, bool moved, uint64_t bytes)
     SPOOL_COUNT(spool, spool_compacted_bytes, moved ? bytes : 0);
 }
 
-static void compaction_tick(struct spool *spool)
+static void compaction_next(struct spool *spool)
 {
     struct compaction *compaction = &spool->compaction;
-    int64_t ration = compaction->bytes_per_second / (1000 / COMPACTION_TICK_MS);
-    bool idle = spool->writer.appended_bytes - compaction->seen_bytes < COMPACTION_IDLE_BYTES;
-    compaction->due = false;
-    compaction->seen_bytes = spool->writer.appended_bytes;
-    compaction->budget = compaction->budget + ration < ration ? compaction->budget + ration : ration;
-    if (compaction->victim != NULL || !compaction->wanted || spool->stopping) {
-        return;
-    }
-    compaction->wanted = !idle; /* look again when it is quiet */
-    compaction->victim = compaction_choose(spool, idle);
+    compaction->burst = compaction_space_wanted(spool);
+    compaction->wanted = !compaction->idle; /* look again when it is quiet */
+    compaction->victim = compaction_choose(spool, compaction->idle);
     compaction->scan = compaction->moved = 0;
     compaction->carried = false;
     compaction->urgent = compaction->victim != NULL && (compaction->victim->suspect || spool->supply.failed);
+}
+
+/* The ration is that of the configuration, or what has come in: compaction must not fall behind for ever. */
+static void compaction_tick(struct spool *spool)
+{
+    struct compaction *compaction = &spool->compaction;
+    uint64_t received = spool->writer.appended_bytes - compaction->seen_bytes;
+    int64_t ration = compaction->bytes_per_second / (1000 / COMPACTION_TICK_MS);
+    ration = received > (uint64_t)ration && received <= INT64_MAX ? (int64_t)received : ration;
+    compaction->due = false;
+    compaction->idle = received < COMPACTION_IDLE_BYTES;
+    compaction->seen_bytes = spool->writer.appended_bytes;
+    compaction->budget = compaction->budget + ration < ration ? compaction->budget + ration : ration;
+    if (compaction->victim == NULL && compaction->wanted && !spool->stopping) {
+        compaction_next(spool);
+    }
 }
 
 void compaction_run(struct spool *spool)
@@ -228,6 +254,8 @@ void compaction_run(struct spool *spool)
     compaction->wanted |= spool->look;
     if (compaction->due) {
         compaction_tick(spool);
+    } else if (compaction->victim == NULL && compaction->burst && compaction->budget > 0 && !spool->stopping) {
+        compaction_next(spool);
     }
     if (compaction->victim != NULL) {
         bool carrying = compaction->carrier.segment != NULL;

@@ -11,7 +11,8 @@
 #include "spool/mover.h"
 #include "spool/spool.h"
 
-#define COMPACTION_MOVERS 8
+#define COMPACTION_MOVERS 64
+#define COMPACTION_FLIGHT_BYTES (2u << 20) /* of messages being moved: more only for a single one */
 #define COMPACTION_TICK_MS 50
 #define COMPACTION_SCAN 16384 /* slots looked at per turn */
 
@@ -19,6 +20,8 @@ struct compaction {
     struct timer timer;
     bool wanted; /* something changed that may be worth it */
     bool due;
+    bool idle;    /* nothing much was received in the last tick */
+    bool burst;   /* space is being made */
     bool carried; /* the victim's graves were tried */
     bool urgent;  /* the disk failed or is full: no rate limit */
     uint32_t bytes_per_second;
@@ -27,7 +30,8 @@ struct compaction {
     struct segment *victim;
     uint32_t scan; /* next slot to look at */
     uint32_t moved;
-    uint32_t busy; /* movers at work */
+    uint32_t busy;         /* movers at work */
+    uint64_t flight_bytes; /* they hold */
     struct mover movers[COMPACTION_MOVERS];
     struct carrier carrier;
 };

@@ -145,6 +145,19 @@ void ledger_moved(struct spool *spool, uint32_t slot, struct segment *segment, u
     ledger_hold(segment, &segment->copies, home);
 }
 
+void ledger_state_moved(struct spool *spool, uint32_t slot, uint16_t recipient, struct segment *segment,
+                        uint64_t offset)
+{
+    struct index_slot *at = index_at(&spool->index, slot);
+    struct index_recipient before = index_recipient_get(&spool->index, at, recipient);
+    struct index_recipient now = before;
+    now.segment = segment->index;
+    now.offset = (uint32_t)(offset / SPOOL_FORMAT_ALIGN) & 0xffffffu;
+    segment->states++;
+    index_recipient_set(&spool->index, at, recipient, now);
+    ledger_drop_state(spool, before.segment);
+}
+
 void ledger_extent(struct spool *spool, struct segment *segment, uint32_t payload_bytes)
 {
     ledger_add(spool, segment, record_bytes(payload_bytes));

@@ -24,6 +24,10 @@ void ledger_quarantine(struct spool *spool, struct index_slot *at);
 void ledger_moved(struct spool *spool, uint32_t slot, struct segment *segment, uint64_t offset, uint64_t bytes,
                   const struct index_extent *extents);
 
+/* The recipient's last outcome is durable at a newer place as well: the old one is garbage. */
+void ledger_state_moved(struct spool *spool, uint32_t slot, uint16_t recipient, struct segment *segment,
+                        uint64_t offset);
+
 /* An extent is durable, its message not yet; and the end of that state. */
 void ledger_extent(struct spool *spool, struct segment *segment, uint32_t payload_bytes);
 void ledger_extent_used(struct spool *spool, struct segment *segment);

@@ -6,6 +6,10 @@
  * arrives before the copy is appended (INDEX_CHANGED) the move is given up and tried again later. What is appended
  * after the copy has a higher sequence and applies on top of it.
  *
+ * A deferred message leaves an outcome in a new segment with each attempt, and only the last counts. When that segment
+ * is to be emptied, the outcome alone is written again, by the same rules: the message may be a thousand times as
+ * large.
+ *
  * Everything is read through the ring into memory of our own and verified before it is written again, so damage is
  * found here (the message is quarantined) and not copied.
  */
@@ -47,6 +51,7 @@ static void mover_end(struct mover *mover, bool moved)
     mover->places = NULL;
     mover->extents = NULL;
     mover->phase = MOVER_IDLE;
+    mover->spool->compaction.flight_bytes -= mover->data_bytes;
     compaction_finished(mover->spool, moved, mover->bytes);
 }
 
@@ -120,6 +125,7 @@ static void mover_add_state(struct mover *mover, const struct journal_item *item
     bool fits = whole + others <= buffer_room(&mover->states);
     struct journal_item bare = {.state = item->state};
     CHECK(journal_add(&mover->states, fits ? item : &bare));
+    mover->state_count++;
     mover->recipient++;
 }
 
@@ -194,7 +200,8 @@ static void mover_states(struct mover *mover)
     struct index_slot *at = mover_slot(mover);
     while (mover->recipient < at->recipients) {
         struct index_recipient where = index_recipient_get(&mover->spool->index, at, mover->recipient);
-        if (where.status == SPOOL_FORMAT_PENDING) {
+        bool stays = mover->victim != SEGMENT_NONE && where.segment != mover->victim;
+        if (where.status == SPOOL_FORMAT_PENDING || stays) {
             mover->recipient++;
         } else if (!mover_state(mover, where)) {
             mover_read_state(mover, spool_segment(mover->spool, where.segment),
@@ -291,9 +298,41 @@ static void mover_write(struct mover *mover)
     writer_queue(mover->spool, append);
 }
 
+/* The states of the victim, as an OUTCOME of their own. */
+static void mover_write_states(struct mover *mover)
+{
+    struct index_slot *at = mover_slot(mover);
+    if (at->writing != 0 || (at->flags & (INDEX_CHANGED | INDEX_QUARANTINED)) != 0) {
+        mover_end(mover, false);
+        return;
+    }
+    struct spool_append *append = &mover->append;
+    const struct spool_format_outcome head = {
+        .message = mover->id, .written_ms = mover->spool->shard->wall_ms, .states = mover->state_count};
+    void (*done)(struct spool_append *, enum err) = append->done;
+    *append = (struct spool_append){.done = done,
+                                    .slot = mover->slot,
+                                    .id = mover->id,
+                                    .type = SPOOL_FORMAT_OUTCOME,
+                                    .entry_count = (uint16_t)mover->state_count,
+                                    .moved = true,
+                                    .reserve = true};
+    list_init(&append->node);
+    memcpy(mover->states.data, &head, sizeof head);
+    mover_piece(append, mover->states.data, mover->states.length);
+    mover->phase = MOVER_WRITE;
+    writer_queue(mover->spool, append);
+}
+
 static void mover_next(struct mover *mover)
 {
-    if (mover->recipient < mover->message.fixed.recipients) {
+    if (mover->victim != SEGMENT_NONE) {
+        if (mover->recipient < mover_slot(mover)->recipients) {
+            mover_states(mover);
+        } else {
+            mover_write_states(mover);
+        }
+    } else if (mover->recipient < mover->message.fixed.recipients) {
         mover_states(mover);
     } else if (mover->extent < mover->message.fixed.extents) {
         mover_read_extent(mover);
@@ -327,35 +366,79 @@ static void mover_append_done(struct spool_append *append, enum err err)
     }
 }
 
-bool mover_start(struct spool *spool, struct mover *mover, uint32_t slot)
+/* Is nothing but states of the message in the segment? */
+static bool mover_only_states(const struct spool *spool, const struct index_slot *at, uint16_t victim)
+{
+    const struct index_side *side = index_side_of(&spool->index, at);
+    for (uint32_t i = 0; side != NULL && i < side->extent_count; i++) {
+        if (side->extents[i].segment == victim) {
+            return false;
+        }
+    }
+    return at->segment != victim;
+}
+
+static bool mover_start_states(struct mover *mover, const struct index_slot *at)
+{
+    struct spool *spool = mover->spool;
+    uint32_t count = 0;
+    for (uint16_t i = 0; i < at->recipients; i++) {
+        count += index_recipient_get(&spool->index, at, i).segment == mover->victim;
+    }
+    uint64_t most = SPOOL_OUTCOME_BYTES(0) + (uint64_t)count * SPOOL_OUTCOME_BYTES(1);
+    uint64_t room = spool->batch_bytes - SPOOL_FORMAT_ALIGN * 2;
+    most = most < room ? most : room;
+    if (sizeof(struct spool_format_outcome) + (uint64_t)count * sizeof(struct spool_format_state) > most) {
+        return false;
+    }
+    mover->states = buffer_of(malloc(most), most);
+    mover->message.fixed.recipients = at->recipients;
+    if (mover->states.data == NULL) {
+        return false;
+    }
+    mover->states.length = sizeof(struct spool_format_outcome); /* filled in at the end */
+    return true;
+}
+
+static bool mover_start_message(struct mover *mover, const struct index_slot *at)
+{
+    const struct segment *segment = spool_segment(mover->spool, at->segment);
+    mover->data_bytes = (uint64_t)at->length * SPOOL_FORMAT_ALIGN;
+    mover->offset = (uint64_t)at->offset * SPOOL_FORMAT_ALIGN;
+    mover->epoch = segment->epoch;
+    mover->fd = segment->fd;
+    mover->data = malloc(mover->data_bytes);
+    return mover->data != NULL;
+}
+
+bool mover_start(struct spool *spool, struct mover *mover, uint32_t slot, uint16_t victim)
 {
     CHECK(mover->phase == MOVER_IDLE);
     struct index_slot *at = index_at(&spool->index, slot);
     if ((at->flags & (INDEX_LIVE | INDEX_MOVING | INDEX_QUARANTINED)) != INDEX_LIVE || at->writing != 0) {
         return false;
     }
-    const struct segment *segment = spool_segment(spool, at->segment);
-    uint64_t bytes = (uint64_t)at->length * SPOOL_FORMAT_ALIGN;
-    char *data = malloc(bytes);
-    if (data == NULL) {
-        return false;
-    }
+    bool states = mover_only_states(spool, at, victim);
     *mover = (struct mover){
         .op.done = mover_op_done,
         .append.done = mover_append_done,
         .spool = spool,
-        .phase = MOVER_READ,
         .slot = slot,
         .id = (uint64_t)spool->number << SPOOL_NUMBER_SHIFT | index_id(at),
-        .data = data,
-        .data_bytes = bytes,
-        .offset = (uint64_t)at->offset * SPOOL_FORMAT_ALIGN,
-        .epoch = segment->epoch,
-        .fd = segment->fd,
+        .victim = states ? victim : SEGMENT_NONE,
     };
+    if (states ? !mover_start_states(mover, at) : !mover_start_message(mover, at)) {
+        return false;
+    }
+    mover->phase = MOVER_READ;
+    spool->compaction.flight_bytes += mover->data_bytes;
     at->flags |= INDEX_MOVING;
     at->flags &= (uint8_t)~INDEX_CHANGED;
-    ring_read(spool->shard->ring, &mover->op, mover->fd, data, bytes, mover->offset);
+    if (states) {
+        mover_next(mover);
+    } else {
+        ring_read(spool->shard->ring, &mover->op, mover->fd, mover->data, mover->data_bytes, mover->offset);
+    }
     return true;
 }
 

@@ -41,17 +41,20 @@ struct mover {
     uint64_t piece_offset;
     uint16_t piece_segment;
     bool piece_valid;
+    uint16_t victim; /* SEGMENT_NONE: the message itself moves; else only the states that are in this segment */
     /* The new record's. */
     struct buffer states;
+    uint32_t state_count;
     uint16_t recipient; /* next */
     uint32_t extent;    /* next */
     struct index_extent *places;
     struct spool_format_extent *extents;
 };
 
-/* Starts moving the message of a live slot. False when it cannot be moved now. `compaction_finished` is called at the
- * end, never from inside. */
-bool mover_start(struct spool *spool, struct mover *mover, uint32_t slot);
+/* Starts moving what a live slot's message has in the segment: the message, with its extents and states; or, when the
+ * message is elsewhere, the last outcomes of its recipients. False when it cannot be moved now; else
+ * `compaction_finished` is called at the end. */
+bool mover_start(struct spool *spool, struct mover *mover, uint32_t slot, uint16_t victim);
 
 struct carrier {
     struct op op;

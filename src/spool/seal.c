@@ -77,6 +77,7 @@ static void seal_done(struct op *op, int result, uint32_t flags)
     (void)flags;
     struct spool *spool = CONTAINER_OF(op, struct spool, sealer.op);
     struct sealer *sealer = &spool->sealer;
+    SPOOL_COUNT(spool, spool_overhead_bytes, result > 0 ? (uint64_t)result : 0);
     if (result < 0 || (uint64_t)result != sealer->bytes) {
         seal_finish(spool, result < 0 ? result : -EIO);
     } else if (!sealer->trailing) {

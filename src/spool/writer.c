@@ -178,7 +178,7 @@ static void writer_apply_outcome(struct spool *spool, struct segment *segment, s
     struct journal_iterator items = journal_outcome(bytes_of(append->pieces[0].iov_base, append->pieces[0].iov_len),
                                                     &head);
     struct index_slot *at = index_find(&spool->index, append->slot, append->id);
-    if (at != NULL) {
+    if (at != NULL && append->counted) {
         at->writing--;
     }
     uint32_t home = at != NULL ? (uint32_t)spool_segment(spool, at->segment)->number : 0;
@@ -193,8 +193,11 @@ static void writer_apply_outcome(struct spool *spool, struct segment *segment, s
                                  .next_attempt_s = journal_final(state->status) ? home : state->next_attempt_s,
                                  .attempts = state->attempts,
                              });
-        if (at != NULL && ledger_outcome(spool, append->slot, state->recipient, state->status, segment,
-                                         (uint64_t)append->position * SPOOL_FORMAT_ALIGN)) {
+        if (at != NULL && append->moved) {
+            ledger_state_moved(spool, append->slot, state->recipient, segment,
+                               (uint64_t)append->position * SPOOL_FORMAT_ALIGN);
+        } else if (at != NULL && ledger_outcome(spool, append->slot, state->recipient, state->status, segment,
+                                                (uint64_t)append->position * SPOOL_FORMAT_ALIGN)) {
             at = NULL;
         }
     }
@@ -254,6 +257,7 @@ static void writer_complete(struct spool *spool)
     SPOOL_COUNT(spool, spool_syncs, writer->synced);
     SPOOL_COUNT(spool, spool_records, writer->batch_count);
     SPOOL_COUNT(spool, spool_written_bytes, writer->size);
+    SPOOL_COUNT(spool, spool_message_bytes, writer->batch_intake);
     if (spool->shard->metrics != NULL) {
         histogram_record(&spool->shard->metrics->commit_latency, (clock_monotonic_ns() - writer->started_ns) / 1000);
         histogram_record(&spool->shard->metrics->commit_messages, writer->batch_messages);
@@ -521,6 +525,8 @@ static void writer_take(struct spool *spool, struct spool_append *append, size_t
     writer->size += record_bytes(append->payload_bytes);
     writer->batch_count++;
     writer->batch_messages += append->type == SPOOL_FORMAT_MESSAGE;
+    bool intake = !append->moved && (append->type == SPOOL_FORMAT_MESSAGE || append->type == SPOOL_FORMAT_EXTENT);
+    writer->batch_intake += intake ? append->payload_bytes : 0;
     writer->batch_entries += writer_entries(append);
     writer->synced |= !append->relaxed;
     list_remove(&append->node);
@@ -538,7 +544,7 @@ static void writer_start(struct spool *spool)
     static char zeros[SPOOL_FORMAT_ALIGN];
     struct writer *writer = &spool->writer;
     size_t padding = 0;
-    writer->size = writer->written = 0;
+    writer->size = writer->written = writer->batch_intake = 0;
     writer->batch_count = writer->batch_messages = writer->batch_entries = 0;
     writer->piece_first = writer->piece_count = 0;
     writer->synced = writer->flush_due;

@@ -40,6 +40,7 @@ struct writer {
     uint64_t durable_sequence; /* everything below is durable */
     uint64_t size;
     uint64_t written;
+    uint64_t batch_intake; /* bytes of messages in the batch that compaction did not move */
     uint64_t started_ns;
     uint64_t appended_bytes; /* by others than compaction, since the start */
     struct timer timer;
