@@ -107,10 +107,9 @@ SIM_WRAPPED := socket bind listen setsockopt getsockopt getpeername getsockname 
 	pthread_create pthread_join pthread_setname_np pthread_cond_wait pthread_cond_timedwait pthread_cond_signal \
 	pthread_cond_broadcast boot_run spool_open enqueue_recovered stream_shard_stop
 
-.PHONY: unit transcript sim fuzz
+.PHONY: unit transcript fuzz
 unit: $(UNIT)
 transcript: $(TRANSCRIPT)
-sim: $(SIM)
 fuzz: $(FUZZERS)
 $(TRANSCRIPT): $(TRANSCRIPT_OBJECTS)
 $(SIM): $(SIM_OBJECTS)
@@ -119,6 +118,12 @@ $(FUZZERS): $(REPLAY_OBJECT)
 $(UNIT) $(TRANSCRIPT) $(SIM) $(FUZZERS): $(O)/%: $(O)/%.o $(SUPPORT) $(LIB) $(WOLFSSL_LIB)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $(sort $(filter %.o,$^)) $(LIB) $(if $(findstring /fuzz/,$@),,-lcmocka) $(LIBS)
+
+# The simulator: `make sim SEEDS=n SEED=s` (TRACE=1 tells everything), `make soak HOURS=h`; docs/simulator.md.
+.PHONY: sim soak sim-mutants
+sim: $(SIM) ; @SEED=$(SEED) SEEDS=$(or $(SEEDS),$(if $(SEED),1,100)) TRACE=$(TRACE) $(SIM)
+soak: $(SIM) ; @HOURS=$(or $(HOURS),8) $(SIM)
+sim-mutants: ; @/usr/bin/python3 tests/sim/mutate --build $(B) --deps $(DEPS) $(if $(SEEDS),--seeds $(SEEDS))
 
 # Load generators and the like, of the benchmark and the end-to-end tests: one program per file, nothing of ours in it.
 TOOLS := $(call program,$(wildcard bench/*.c))

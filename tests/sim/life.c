@@ -80,38 +80,43 @@ static void report(void *context, const char *message)
     world_fail("the simulator's configuration is wrong: %s", message);
 }
 
-/* --- instead of the program's main thread --- */
+/* --- what the program's main thread asks --- */
 
 void signals_block(void)
 {
 }
 
+/* The main thread comes here once everything has been started. */
 enum signals_wish signals_wait(uint64_t timeout_ms)
 {
-    (void)timeout_ms;
-    return SIGNALS_NONE;
-}
-
-void boot_run_watch(struct boot *booted)
-{
-    (void)booted;
-}
-
-int boot_run(struct boot *booted)
-{
-    boot = booted;
-    truth_started();
-    state = LIFE_UP;
-    world_trace("life: up, with %u shards", settings.shards);
-    while (!stop_wanted) {
-        fiber_sleep(UINT64_MAX);
+    if (timeout_ms == 0) {
+        return SIGNALS_NONE; /* it looks for a second signal while it stops */
+    }
+    if (state == LIFE_STARTING) {
+        truth_started();
+        state = LIFE_UP;
+        world_trace("life: up, with %u shards", settings.shards);
+    }
+    uint64_t until_ns = timeout_ms > UINT32_MAX ? UINT64_MAX : world.now_ns + timeout_ms * WORLD_MS;
+    while (!stop_wanted && world.now_ns < until_ns) {
+        fiber_sleep(until_ns);
+    }
+    if (!stop_wanted) {
+        return SIGNALS_NONE;
     }
     world_trace("life: stopping");
     state = LIFE_STOPPING;
-    boot_stop(booted);
-    boot_shards_join(booted);
+    return SIGNALS_STOP;
+}
+
+int __real_boot_run(struct boot *booted);
+int __wrap_boot_run(struct boot *booted);
+int __wrap_boot_run(struct boot *booted)
+{
+    boot = booted;
+    int code = __real_boot_run(booted);
     boot = NULL;
-    return 0;
+    return code;
 }
 
 enum err __real_spool_open(struct shard *shard, const struct spool_settings *from, struct spool **ret_spool,

@@ -4,6 +4,7 @@
  *   TRACE=1          with everything that happens, on standard error
  *   HOURS=h          fresh seeds, for so long
  *   JOBS=n           processes at once (2)
+ *   STOP=1           not beyond the first that fails
  *   KEEP=1           leaves the directory with the simulated disk
  *
  * Each run is a process of its own, so that one that crashes or spins is a seed that failed and nothing more. */
@@ -43,6 +44,7 @@ static struct job jobs[JOBS_MAX];
 static struct run_result *results; /* one per job, shared */
 static unsigned job_count;
 static bool tracing;
+static bool stops;
 static struct run_result sum;
 static unsigned ran;
 static unsigned failed;
@@ -152,8 +154,9 @@ static void drain(void)
 static unsigned run_range(uint64_t seed, uint64_t count)
 {
     unsigned before = failed;
-    for (uint64_t i = 0; i < count; i++) {
-        start(free_job(), seed + i);
+    for (uint64_t i = 0; i < count && !(stops && failed != before); i++) {
+        struct job *job = free_job();
+        start(job, seed + i);
     }
     drain();
     return failed - before;
@@ -216,6 +219,7 @@ int main(void)
     job_count = (unsigned)number("JOBS", 2);
     job_count = job_count < 1 ? 1 : job_count > JOBS_MAX ? JOBS_MAX : job_count;
     tracing = number("TRACE", 0) != 0;
+    stops = number("STOP", 0) != 0;
     results = mmap(NULL, JOBS_MAX * sizeof *results, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(results != MAP_FAILED);
     uint64_t hours = number("HOURS", 0);
