@@ -63,16 +63,23 @@ static void lane_wait(struct lane *lane, const struct mx_result *result)
     outcome_fail_some(delivery, lane->destination, &cause, 1);
 }
 
+/* So many in one turn of the loop; for the others the answer is asked for again, from the cache. */
 static void lane_forward(struct lane *lane, unsigned to_shard)
 {
     uint32_t entries[LANE_TURN];
+    unsigned moved = 0;
     unsigned count;
-    while ((count = schedule_take(lane->delivery->queue, lane->destination, entries, LANE_TURN)) != 0) {
+    while (moved < LANE_TURN &&
+           (count = schedule_take(lane->delivery->queue, lane->destination, entries, LANE_TURN - moved)) != 0) {
         for (unsigned i = 0; i < count; i++) {
             enqueue_forward(lane->delivery->queue, entries[i], to_shard);
         }
+        moved += count;
     }
     lane->state = LANE_NEW;
+    if (lane->destination->ready != 0) {
+        lane_mark(lane);
+    }
 }
 
 static void lane_resolved(struct lane *lane, struct mx_result *result)
