@@ -139,15 +139,47 @@ static void check_duplicate_routes(struct settings *settings)
     free(places);
 }
 
+static const struct settings_route *route_of(const struct settings *settings, const char *domain)
+{
+    for (unsigned i = 0; i < settings->routes_count; i++) {
+        if (settings->routes[i].domain != NULL && strcasecmp(settings->routes[i].domain, domain) == 0) {
+            return &settings->routes[i];
+        }
+    }
+    return NULL;
+}
+
+/* A domain of ours that is delivered by LMTP is a route. Returns how many were added. */
+static unsigned add_lmtp_routes(struct settings *settings, struct settings_route *routes)
+{
+    unsigned added = 0;
+    for (unsigned i = 0; i < settings->domains_count; i++) {
+        const struct settings_domain *domain = &settings->domains[i];
+        if (domain->name == NULL || strncmp(domain->deliver, "lmtp:", 5) != 0) {
+            continue;
+        }
+        const struct settings_route *route = route_of(settings, domain->name);
+        if (route == NULL) {
+            config_defaults(settings->config, list_key("routes")->keys, &routes[added]);
+            routes[added].domain = domain->name;
+            routes[added++].next_hop = domain->deliver;
+        } else if (strcmp(route->next_hop, domain->deliver) != 0) {
+            char path[64];
+            snprintf(path, sizeof path, "domains[%u].deliver", i);
+            config_error(settings->config, path, "%s and a route both say where %s goes, expected only one of the two",
+                         path, domain->name);
+        }
+    }
+    return added;
+}
+
 static void complete_routes(struct settings *settings)
 {
     const struct config_key *keys = list_key("routes")->keys;
     unsigned count = settings->routes_count;
-    bool any = false;
-    for (unsigned i = 0; i < count; i++) {
-        any |= settings->routes[i].domain != NULL && strcmp(settings->routes[i].domain, "*") == 0;
-    }
-    struct settings_route *routes = config_allocate(settings->config, (count + 1) * sizeof *routes);
+    bool any = route_of(settings, "*") != NULL;
+    struct settings_route *routes = config_allocate(settings->config,
+                                                    (count + settings->domains_count + 1) * sizeof *routes);
     if (count != 0) {
         memcpy(routes, settings->routes, count * sizeof *routes);
     }
@@ -155,6 +187,7 @@ static void complete_routes(struct settings *settings)
         config_defaults(settings->config, keys, &routes[count]);
         routes[count++].domain = "*";
     }
+    count += add_lmtp_routes(settings, routes + count);
     settings->routes = routes;
     settings->routes_count = count;
     for (unsigned i = 0; i < count; i++) {

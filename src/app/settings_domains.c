@@ -31,7 +31,7 @@ static bool valid_deliver(const char *text)
     if (strncmp(text, MAILDIR, strlen(MAILDIR)) == 0) {
         return valid_template(text + strlen(MAILDIR));
     }
-    return strcmp(text, "route") == 0;
+    return strcmp(text, "route") == 0 || (strncmp(text, LMTP, strlen(LMTP)) == 0 && settings_check_next_hop(text));
 }
 
 static bool valid_subaddress(const char *text)
@@ -128,6 +128,6 @@ const struct config_key settings_domains_keys[] = {
      .valid = valid_subaddress, .expected = "one of + - _ = # ~, or \"\""},
     {"deliver", CONFIG_TEXT, 0, AT(settings_domain, deliver), RANGE(1, SETTINGS_MAILDIR_BYTES), DEFAULT("\"route\""),
      .valid = valid_deliver,
-     .expected = "\"route\" or \"maildir:/path/%d/%u\" with %u for the user and %d for the domain"},
+     .expected = "\"route\", \"lmtp:host:port\", \"lmtp:unix:/path\" or \"maildir:/path/%d/%u\""},
     END,
 };
