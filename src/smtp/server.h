@@ -88,7 +88,7 @@
 #define SMTP_SERVER_DELIVERBY 0x4000u      /* RFC 2852 */
 #define SMTP_SERVER_XCLIENT 0x8000u        /* smtp/xclient.h */
 #define SMTP_SERVER_XFORWARD 0x10000u
-#define SMTP_SERVER_EXTENSIONS_ALL 15u
+#define SMTP_SERVER_EXTENSIONS_BASIC 15u /* the four that need nothing else */
 
 #define SMTP_SERVER_MECHANISMS_BYTES_MAX 200
 

@@ -24,7 +24,7 @@ struct stored {
 
 static const struct smtp_server_config config = {
     .hostname = {"mx.example", 10},
-    .extensions = SMTP_SERVER_EXTENSIONS_ALL | SMTP_SERVER_CHUNKING | SMTP_SERVER_BINARYMIME,
+    .extensions = SMTP_SERVER_EXTENSIONS_BASIC | SMTP_SERVER_CHUNKING | SMTP_SERVER_BINARYMIME,
     .recipients_max = 3,
     .command_bytes_max = 512,
     .text_line_bytes_max = LINE_BYTES_MAX,

@@ -245,7 +245,7 @@ struct transcript *transcript_read(const char *path)
     t->path = path;
     t->config = (struct smtp_server_config){
         .hostname = BYTES("mx.example"),
-        .extensions = SMTP_SERVER_EXTENSIONS_ALL,
+        .extensions = SMTP_SERVER_EXTENSIONS_BASIC,
         .message_bytes_max = 100000,
         .recipients_max = 100,
         .command_bytes_max = LIMIT_COMMAND_BYTES_DEFAULT,

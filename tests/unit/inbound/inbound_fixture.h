@@ -240,7 +240,7 @@ static void fixture_defaults(void)
                 .socket_mode = "0600",
                 .socket_owner = "",
                 .verifier = "",
-                .extensions = SMTP_SERVER_EXTENSIONS_ALL,
+                .extensions = SMTP_SERVER_EXTENSIONS_BASIC,
                 .timeouts = {.command_ms = 30000, .data_block_ms = 30000, .message_ms = 60000, .session_ms = 60000},
             },
         .connections_max = 1000,
