@@ -118,7 +118,7 @@ unsigned attempt_body_next(struct attempt *attempt, struct iovec *pieces, unsign
 /* --- conversion ----------------------------------------------------------------------------------------------------
  */
 
-static enum err convert(struct attempt *attempt, struct buffer *whole, struct buffer *out)
+static enum err convert(const struct attempt *attempt, struct buffer *whole, struct buffer *out)
 {
     const struct spool_view *view = &attempt->view;
     if (whole->data == NULL || out->data == NULL) {
@@ -128,7 +128,11 @@ static enum err convert(struct attempt *attempt, struct buffer *whole, struct bu
     for (unsigned i = 0; i < spool_view_spans(view); i++) {
         CHECK(buffer_append(whole, spool_view_body(view, i)));
     }
-    return mime_to_7bit(buffer_bytes(whole), out) == MIME_CONVERTED ? ERR_OK : ERR_PERMANENT;
+    struct bytes wire = buffer_bytes(whole);
+    enum mime_result result = attempt->transaction.binary
+                                  ? mime_binary_to_7bit(bytes_slice(wire, 0, (size_t)chunk_end(attempt)), out)
+                                  : mime_to_7bit(wire, out);
+    return result == MIME_CONVERTED ? ERR_OK : ERR_PERMANENT;
 }
 
 enum err attempt_body_convert(struct attempt *attempt)

@@ -29,6 +29,29 @@ struct entity {
 static enum mime_result convert_entity(struct bytes text, bool is_message, bool in_digest, unsigned depth,
                                        struct buffer *out);
 
+#define LINE_BYTES_MAX 999 /* RFC 5321 4.5.3.1.6, without CRLF, and a stuffed dot */
+
+/* May it not stay as it is: octets over 127, NUL, CR or LF alone, lines too long? */
+static bool needs_encoding(struct bytes text)
+{
+    size_t line = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        char c = text.data[i];
+        if ((c & 0x80) != 0 || c == '\0' || c == '\n' || line == LINE_BYTES_MAX) {
+            return true;
+        }
+        line++;
+        if (c == '\r') {
+            if (i + 1 == text.length || text.data[i + 1] != '\n') {
+                return true;
+            }
+            i++;
+            line = 0;
+        }
+    }
+    return false;
+}
+
 static bool has_8bit(struct bytes text)
 {
     unsigned char seen = 0;
@@ -41,7 +64,7 @@ static bool has_8bit(struct bytes text)
 /* Copied, not converted. */
 static enum mime_result copy(struct bytes text, struct buffer *out)
 {
-    if (has_8bit(text)) {
+    if (needs_encoding(text)) {
         return MIME_CANNOT;
     }
     return buffer_append(out, text) ? MIME_CONVERTED : MIME_FULL;
@@ -97,7 +120,7 @@ static bool read_entity(struct bytes text, bool in_digest, struct entity *ret_en
         }
     }
     entity.header = bytes_slice(text, 0, text.length - rest.length);
-    if (has_8bit(entity.header) || rest.length < 2 || memcmp(rest.data, "\r\n", 2) != 0) {
+    if (needs_encoding(entity.header) || rest.length < 2 || memcmp(rest.data, "\r\n", 2) != 0) {
         return false;
     }
     entity.body = bytes_slice(rest, 2, rest.length - 2);
@@ -171,8 +194,8 @@ static enum delimiter find_delimiter(struct bytes body, size_t at, struct bytes 
                                      size_t *ret_next)
 {
     for (size_t start = at; start < body.length;) {
-        const char *newline = memchr(body.data + start, '\n', body.length - start);
-        size_t next = newline != NULL ? (size_t)(newline - body.data) + 1 : body.length;
+        const char *end = memmem(body.data + start, body.length - start, "\r\n", 2);
+        size_t next = end != NULL ? (size_t)(end - body.data) + 2 : body.length;
         enum delimiter found = read_delimiter(bytes_slice(body, start, next - start), boundary);
         if (found != DELIMITER_NONE) {
             *ret_end = start >= at + 2 ? start - 2 : at;
@@ -221,7 +244,7 @@ static enum mime_result convert_multipart(const struct entity *entity, unsigned 
 static enum mime_result convert_entity(struct bytes text, bool is_message, bool in_digest, unsigned depth,
                                        struct buffer *out)
 {
-    if (!has_8bit(text)) {
+    if (!needs_encoding(text)) {
         return copy(text, out);
     }
     struct entity entity;
@@ -258,17 +281,10 @@ static bool is_clean(struct bytes message)
     return true;
 }
 
-enum mime_result mime_to_7bit(struct bytes message, struct buffer *out)
+enum mime_result mime_binary_to_7bit(struct bytes text, struct buffer *out)
 {
-    static const char end[] = "\r\n.\r\n";
     size_t start = out->length;
-    if (!has_8bit(message)) {
-        return copy(message, out);
-    }
-    if (!is_clean(message) || message.length < 5 || memcmp(message.data + message.length - 5, end, 5) != 0) {
-        return MIME_CANNOT;
-    }
-    enum mime_result result = convert_entity(bytes_slice(message, 0, message.length - 3), true, false, 0, out);
+    enum mime_result result = convert_entity(text, true, false, 0, out);
     if (result == MIME_CONVERTED) {
         bool line_ended = out->length >= start + 2 && memcmp(out->data + out->length - 2, "\r\n", 2) == 0;
         if (!buffer_append(out, line_ended ? BYTES(".\r\n") : BYTES("\r\n.\r\n"))) {
@@ -279,4 +295,16 @@ enum mime_result mime_to_7bit(struct bytes message, struct buffer *out)
         out->length = start;
     }
     return result;
+}
+
+enum mime_result mime_to_7bit(struct bytes message, struct buffer *out)
+{
+    static const char end[] = "\r\n.\r\n";
+    if (!has_8bit(message)) {
+        return buffer_append(out, message) ? MIME_CONVERTED : MIME_FULL;
+    }
+    if (!is_clean(message) || message.length < 5 || memcmp(message.data + message.length - 5, end, 5) != 0) {
+        return MIME_CANNOT;
+    }
+    return mime_binary_to_7bit(bytes_slice(message, 0, message.length - 3), out);
 }

@@ -1,4 +1,5 @@
-/* Makes an 8-bit message fit for a peer without 8BITMIME (RFC 6152 3, RFC 2045 6, RFC 2046 5). */
+/* Makes an 8-bit or binary message fit for a peer without 8BITMIME or BINARYMIME (RFC 6152 3, RFC 3030 3, RFC 2045 6,
+ * RFC 2046 5). */
 #ifndef MAIL_MIME_H
 #define MAIL_MIME_H
 
@@ -24,5 +25,9 @@ static inline size_t mime_capacity(size_t message_bytes)
  * text parts become quoted-printable, others base64, and only what has 8-bit octets changes at all. `out` is unchanged
  * unless MIME_CONVERTED. What was DKIM-signed before no longer verifies: convert first, then sign. */
 enum mime_result mime_to_7bit(struct bytes message, struct buffer *out);
+
+/* The same for a binary message (RFC 3030 3) without its final dot, where CR, LF and NUL may stand anywhere and lines
+ * be of any length. Its dots are stuffed all the same: those that begin it, or follow CRLF. */
+enum mime_result mime_binary_to_7bit(struct bytes text, struct buffer *out);
 
 #endif

@@ -5,18 +5,13 @@ enum {
     BASE64_LINE_OCTETS = LINE_COLUMNS_MAX / 4 * 3,
 };
 
-/* Takes a line off `data`, without its CRLF and stuffed dot. */
+/* Takes a line off `data`, without its CRLF and stuffed dot. A CR or LF alone ends no line. */
 static struct bytes take_line(struct bytes *data, bool *ret_ended)
 {
-    const char *newline = memchr(data->data, '\n', data->length);
-    *ret_ended = newline != NULL;
-    struct bytes line = *data;
-    if (newline != NULL) {
-        line.length = (size_t)(newline - data->data) - 1;
-        bytes_advance(data, line.length + 2);
-    } else {
-        bytes_advance(data, data->length);
-    }
+    const char *end = memmem(data->data, data->length, "\r\n", 2);
+    *ret_ended = end != NULL;
+    struct bytes line = bytes_of(data->data, end != NULL ? (size_t)(end - data->data) : data->length);
+    bytes_advance(data, line.length + (end != NULL ? 2 : 0));
     if (line.length != 0 && line.data[0] == '.') {
         bytes_advance(&line, 1);
     }

@@ -37,6 +37,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         CHECK(out.length == 0);
     }
+    out.length = 0;
+    if (mime_binary_to_7bit(message, &out) == MIME_CONVERTED) {
+        check(buffer_bytes(&out));
+        CHECK(memchr(out.data, '\0', out.length) == NULL && out.length >= 3);
+    } else {
+        CHECK(out.length == 0);
+    }
     free(room);
     for (size_t i = 0; i < 3; i++) {
         char *small = malloc(capacities[i] + 1);

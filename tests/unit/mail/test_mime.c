@@ -372,6 +372,56 @@ static void content_types_are_read(void **state)
     }
 }
 
+/* CR, LF and NUL are octets like others, and only CRLF ends a line, also where dots are stuffed and parts are cut. */
+static void binary_bodies_are_converted(void **state)
+{
+    (void)state;
+    static const struct {
+        struct bytes text;
+        struct bytes converted; /* empty: it cannot be */
+    } rows[] = {
+        {BYTES("A: b\r\n\r\nplain"), BYTES("A: b\r\n\r\nplain\r\n.\r\n")},
+        {BYTES("MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+               "a\rb\nc\n.d\r\n..e"),
+         BYTES("MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+               "a=0Db=0Ac=0A.d\r\n=2Ee\r\n.\r\n")},
+        {BYTES("MIME-Version: 1.0\r\nContent-Type: image/x\r\n\r\n..\0\n.\r\n..\r"),
+         BYTES("MIME-Version: 1.0\r\nContent-Type: image/x\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+               "LgAKLg0KLg0=\r\n.\r\n")},
+        {BYTES("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: a/b\r\n\r\n"
+               "\0\n--x\r\n--x--\r\n"),
+         BYTES("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: a/b\r\n"
+               "Content-Transfer-Encoding: base64\r\n\r\nAAotLXg=\r\n--x--\r\n.\r\n")},
+        {BYTES("A: \0\r\n\r\n"), BYTES("")},
+        {BYTES("A: b\r\n\r\n\0"),
+         BYTES("A: b\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=00\r\n.\r\n")},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char bytes[2000];
+        struct buffer out = buffer_of(bytes, sizeof bytes);
+        enum mime_result result = mime_binary_to_7bit(rows[i].text, &out);
+        if (result != (rows[i].converted.length != 0 ? MIME_CONVERTED : MIME_CANNOT) ||
+            !bytes_equal(buffer_bytes(&out), rows[i].converted)) {
+            fail_msg("row %zu: %d, %.*s", i, result, (int)out.length, out.data);
+        }
+    }
+}
+
+static void long_lines_of_a_binary_body_are_broken(void **state)
+{
+    (void)state;
+    char text[3000] = "MIME-Version: 1.0\r\nContent-Transfer-Encoding: binary\r\n\r\n";
+    size_t head = strlen(text);
+    char bytes[9000];
+    struct buffer out = buffer_of(bytes, sizeof bytes);
+    memset(text + head, 'x', sizeof text - head);
+    assert_int_equal(mime_binary_to_7bit(bytes_of(text, sizeof text), &out), MIME_CONVERTED);
+    check_lines(bytes_slice(buffer_bytes(&out), 0, out.length - 3)); /* without the final dot */
+    out.length = 0;
+    assert_int_equal(mime_binary_to_7bit(bytes_of(text, head + 999), &out), MIME_CONVERTED);
+    assert_int_equal(out.length, head + 999 + 5); /* no longer than it may be */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +438,8 @@ int main(void)
         cmocka_unit_test(a_full_buffer_is_told_and_untouched),
         cmocka_unit_test(encodings_read_back),
         cmocka_unit_test(content_types_are_read),
+        cmocka_unit_test(binary_bodies_are_converted),
+        cmocka_unit_test(long_lines_of_a_binary_body_are_broken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
