@@ -72,15 +72,20 @@ static enum smtp_server_event give_piece(struct smtp_server *s, struct bytes pie
     return SMTP_SERVER_BODY;
 }
 
-/* How much of a run may be given as it is: up to where a line begins with a dot. */
+/* How much of a run may be given as it is: up to where a line begins with a dot. A dot is looked for, not a line: it is
+ * the rarest of the three octets. */
 static size_t up_to_dot(struct bytes run)
 {
-    static const char needle[] = {'\r', '\n', '.'};
     if (run.data[0] == '\n') {
         return 1; /* the CR may have come before */
     }
-    const char *found = memmem(run.data, run.length, needle, sizeof(needle));
-    return found == NULL ? run.length : (size_t)(found - run.data) + 2;
+    const char *end = run.data + run.length;
+    for (const char *dot = run.data; (dot = memchr(dot, '.', (size_t)(end - dot))) != NULL; dot++) {
+        if (dot - run.data >= 2 && dot[-1] == '\n' && dot[-2] == '\r') {
+            return (size_t)(dot - run.data);
+        }
+    }
+    return run.length;
 }
 
 static enum smtp_server_event take_octets(struct smtp_server *s, struct bytes *input)
