@@ -66,6 +66,7 @@ static void write_configuration(const char *path)
             settings.recipients_max);
     fprintf(file,
             "retry = { schedule = ( \"1m\", \"2m\", \"5m\", \"10m\" ); expire = \"%llus\"; };\n"
+            "bounce = { quote_bytes_max = \"2K\"; };\n"
             "admin = { listen = \"off\"; socket = \"\"; };\n"
             "events = { path = \"\"; };\n"
             "log = { level = \"%s\"; };\n"

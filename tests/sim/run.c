@@ -46,10 +46,11 @@ static void choose_life(void)
 
 static void choose_run(void)
 {
-    bool large = world_chance(1000);
-    run.life.segment_bytes = large ? 1u << 20 : 128u << 10;
+    static const uint32_t sizes[] = {64u << 10, 64u << 10, 128u << 10, 1u << 20};
+    run.life.segment_bytes = world_chance(1000) ? sizes[3] : sizes[world_below(3)];
     run.life.batch_bytes = run.life.segment_bytes / 2;
-    run.clients.body_bytes_max = large ? 700u << 10 : 40u << 10;
+    /* Only in the largest segments is there room for messages of several extents. */
+    run.clients.body_bytes_max = run.life.segment_bytes == sizes[3] ? 700u << 10 : run.life.batch_bytes / 3;
     run.clients.relaxed_listener = world_chance(3000);
     run.life.body_memory_kib = 4096;
     run.life.expire_s = world_chance(3000) ? 1800 : 6 * 3600;

@@ -88,14 +88,16 @@ static void take_message(struct truth *truth, const char *payload, uint32_t leng
     const char *body = envelope + fixed.envelope_bytes + fixed.extents * sizeof(struct spool_format_extent) +
                        fixed.prologue_bytes;
     if (truth->recipients != 0) {
-        /* A notification whose first writing failed has been written again, later. */
-        bool again = (fixed.flags & SPOOL_FORMAT_BOUNCE) != 0 && !durable;
-        if (again) {
-            return;
-        }
         if (fixed.envelope_bytes != truth->envelope_bytes || fixed.arrival_ms != truth->arrival_ms ||
             memcmp(envelope, truth->envelope, truth->envelope_bytes) != 0) {
-            world_fail("message %llx was written twice with different envelopes", (unsigned long long)truth->id);
+            /* A notification whose first writing failed has been written again, later. */
+            if ((fixed.flags & SPOOL_FORMAT_BOUNCE) == 0 || (durable && truth->durable)) {
+                world_fail("message %llx was written twice with different envelopes", (unsigned long long)truth->id);
+            }
+            if (!durable) {
+                return;
+            }
+            truth->arrival_ms = fixed.arrival_ms;
         }
     } else {
         truth->flags = fixed.flags;
