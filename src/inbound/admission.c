@@ -106,12 +106,12 @@ struct guard *admission_guard(const struct admission *admission)
     return admission->guard;
 }
 
-/* Whom a limit per address counts as one client: an IPv4 address, an IPv6 /64. */
+/* Whom a limit per address counts as one client: an IPv4 address, an IPv6 /64, all of the unix sockets. */
 static struct client_key key_of(const struct peer *peer, unsigned listener)
 {
     struct client_key key = {.listener = (uint16_t)listener, .is_ipv4 = peer_is_ipv4(peer)};
     struct bytes address = peer_bytes(peer);
-    memcpy(key.prefix, address.data, key.is_ipv4 ? 4 : 8);
+    memcpy(key.prefix, address.data, address.length < sizeof key.prefix ? address.length : sizeof key.prefix);
     return key;
 }
 

@@ -31,7 +31,8 @@ static bool among(const struct inbound_networks *networks, const struct peer *pe
 struct policy_client policy_connect(const struct profile *profile, const struct peer *peer)
 {
     return (struct policy_client){
-        .may_relay = among(&profile->relay_networks, peer),
+        /* Of a unix socket the permissions have said who may. */
+        .may_relay = among(&profile->relay_networks, peer) || (profile->role == INBOUND_RELAY && peer_is_local(peer)),
         .may_speak_for = among(&profile->xclient_networks, peer),
         .may_forward = among(&profile->xforward_networks, peer),
     };

@@ -102,12 +102,13 @@ static void take_header(struct server_session *session, enum proxy_result result
 {
     stream_consume(&session->stream, header->length - session->proxy_length);
     forget_header(session);
-    if (header->version != session->profile->proxy_version) {
+    const struct peer peer = result == PROXY_DONE ? peer_from(header->source.octets, header->family == 4)
+                                                  : session->peer;
+    if (header->version != session->profile->proxy_version ||
+        (peer_is_local(&peer) && !peer_is_local(&session->peer))) {
         session_proxy_refuse(session);
         return;
     }
-    const struct peer peer = result == PROXY_DONE ? peer_from(header->source.octets, header->family == 4)
-                                                  : session->peer;
     session->farewell = become(session, &peer);
     server_session_admitted(session);
 }
@@ -148,7 +149,7 @@ static bool address_of(const struct xclient_attribute *attribute, struct peer *r
         return false;
     }
     *ret_peer = peer_from(octets, family == AF_INET);
-    return true;
+    return !peer_is_local(ret_peer); /* nobody becomes a unix socket */
 }
 
 static const struct reply *log_in(struct server_session *session, const struct xclient_attribute *attribute)
@@ -178,8 +179,9 @@ static const struct reply *apply(struct server_session *session, struct bytes at
     login_identity_give(&session->identity);
     session->identity = (struct login_identity){0};
     while (refusal == NULL && xclient_next(&attributes, &attribute)) {
-        if (attribute.name == XCLIENT_ADDR) {
-            address_of(&attribute, &peer);
+        struct peer named;
+        if (attribute.name == XCLIENT_ADDR && address_of(&attribute, &named)) {
+            peer = named;
         } else if (attribute.name == XCLIENT_LOGIN && !attribute.unavailable) {
             refusal = log_in(session, &attribute);
         }

@@ -45,7 +45,11 @@ static void test_networks(void **state)
     networks[0].prefix_bits = 0; /* everybody */
     struct peer anyone = peer_named("203.0.113.1");
     assert_true(policy_connect(&profile, &anyone).may_relay);
-    profile.relay_networks.count = 0; /* nobody */
+    struct peer local = {{0}};
+    profile.relay_networks.count = 0; /* nobody but who opened a unix socket */
+    assert_true(policy_connect(&profile, &local).may_relay);
+    profile.role = INBOUND_MX;
+    assert_false(policy_connect(&profile, &local).may_relay);
     assert_false(policy_connect(&profile, &anyone).may_relay);
 }
 
