@@ -127,8 +127,8 @@ sim-mutants: ; @/usr/bin/python3 tests/sim/mutate --build $(B) --deps $(DEPS) $(
 
 # Load generators and the like, of the benchmark and the end-to-end tests: one program per file, nothing of ours in it.
 TOOLS := $(call program,$(wildcard bench/*.c))
-# These drive the spool itself, without a server around it.
-SPOOL_TOOLS := $(call program,$(wildcard bench/spool/*.c))
+# These drive the spool or TLS itself, without a server around it.
+SPOOL_TOOLS := $(call program,$(wildcard bench/spool/*.c bench/tls/*.c))
 .PHONY: tools
 tools: $(TOOLS) $(SPOOL_TOOLS)
 $(TOOLS): $(O)/%: $(O)/%.o
