@@ -83,8 +83,11 @@ $(O)/flags $(O)/objects: force
 .PHONY: force
 force:
 
-$(DEPS)/wolfssl/lib/libwolfssl.a:
+# The script does nothing when it has built the same before; what uses the library's headers follows it.
+$(DEPS)/wolfssl/lib/libwolfssl.a: deploy/deps/wolfssl
 	deploy/deps/wolfssl $(DEPS)/wolfssl
+	@touch $@
+$(filter $(O)/src/core/%,$(OBJECTS)): $(WOLFSSL_LIB)
 
 # --- tests ------------------------------------------------------------------------------------------------------
 # tests/unit/**/test_x.c and tests/transcript/test_x.c are one program each; tests/sim/test_x.c as well, with the rest

@@ -165,11 +165,8 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_clients),
-        cmocka_unit_test(test_total),
-        cmocka_unit_test(test_balance),
-        cmocka_unit_test(test_move),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_clients), cmocka_unit_test(test_total),   cmocka_unit_test(test_balance),
+        cmocka_unit_test(test_move),    cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
