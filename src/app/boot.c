@@ -20,6 +20,7 @@
 #include "app/boot_private.h"
 #include "app/cli.h"
 #include "app/notify.h"
+#include "app/sandbox.h"
 #include "app/signals.h"
 #include "core/clock.h"
 #include "core/file.h"
@@ -333,25 +334,42 @@ static bool start(struct boot *boot)
     return error == 0;
 }
 
+static void drop_capabilities(struct shard *shard, void *context)
+{
+    (void)shard;
+    (void)context;
+    sandbox_drop_capabilities();
+}
+
+static bool seal(struct boot *boot)
+{
+    boot_on_shards(boot, drop_capabilities, NULL);
+    return sandbox_seal(boot->settings, &boot->sandbox);
+}
+
 int boot_serve(const struct settings *settings)
 {
     struct boot boot = {.settings = settings};
     log_set_level(settings->log.level);
     signals_block();
     notify_init();
-    if (tls_library_init() != 0) {
+    if (!sandbox_enter(settings, &boot.sandbox) || tls_library_init() != 0) {
         return CLI_CONFIG;
     }
     boot.mapped = boot_reload_map(settings); /* with what TLS needs */
-    if (boot.mapped == NULL || !deal_spools(&boot)) {
+    if (boot.mapped == NULL || !deal_spools(&boot) || !sandbox_close_files(settings, &boot.sandbox)) {
         return CLI_CONFIG;
     }
     if (!start_accounts(&boot) || !boot_limits_start(&boot) || !start(&boot)) {
+        return CLI_CONFIG;
+    }
+    if (!seal(&boot)) {
         return CLI_CONFIG;
     }
     int code = boot_run(&boot);
     boot_limits_end(&boot);
     accounts_delete(boot.accounts);
     boot_reload_free(&boot);
+    sandbox_end(&boot.sandbox);
     return code;
 }

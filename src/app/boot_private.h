@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "app/boot_settings.h"
+#include "app/sandbox.h"
 #include "spool/spool.h"
 
 #define BOOT_SETTLE_MS 5000 /* for the last outcomes, beyond the deadline of a stop */
@@ -19,6 +20,7 @@ struct boot {
     const struct settings *settings;      /* in force */
     struct settings *loaded;              /* by a reload, or NULL: `settings` is the caller\'s */
     struct boot_settings *_Atomic mapped; /* the control thread looks at it while a reload replaces it */
+    struct sandbox_state sandbox;
     struct admission *admission;
     struct accounts *accounts;
     struct shard_group *group;

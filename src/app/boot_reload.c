@@ -103,7 +103,7 @@ void boot_reload(struct boot *boot)
         return;
     }
     unsigned restarts = settings_diff(boot->settings, settings, report_change, NULL);
-    bool good = restarts == 0 && load_accounts(boot, settings);
+    bool good = restarts == 0 && sandbox_covers(&boot->sandbox, settings) && load_accounts(boot, settings);
     struct boot_settings *mapped = good ? boot_reload_map(settings) : NULL;
     struct settings *previous = boot->loaded;
     if (mapped == NULL || !adopt(boot, settings, mapped)) {

@@ -10,6 +10,7 @@
 #include "app/boot_listener.h"
 #include "app/cli.h"
 #include "app/cli_disk.h"
+#include "app/sandbox.h"
 #include "core/config_value.h"
 #include "core/ring.h"
 #include "core/tls.h"
@@ -206,6 +207,20 @@ static void check_secrets(const struct settings *settings)
     }
 }
 
+static void check_sandbox(const struct settings *settings)
+{
+    struct sandbox_state state;
+    sandbox_foresee(settings, &state);
+    puts("\nsandbox");
+    printf("  %-14s %s\n", "user", state.user);
+    printf("  %-14s %s\n", "capabilities", state.capabilities);
+    printf("  %-14s %s\n", "files", state.files);
+    printf("  %-14s %s\n", "system calls", state.calls);
+    if (settings->sandbox == SANDBOX_REQUIRED && !(state.user_done && state.files_done && state.calls_done)) {
+        warn("sandbox is \"required\", and not all of it is to be had here");
+    }
+}
+
 static int report(const struct settings *settings, bool strict)
 {
     warnings = 0;
@@ -213,6 +228,7 @@ static int report(const struct settings *settings, bool strict)
     check_paths(settings);
     check_limits(settings);
     check_secrets(settings);
+    check_sandbox(settings);
     check_ring();
     if (warnings != 0) {
         printf("\n%s: configuration is good; %u warnings about this machine\n", settings->path, warnings);

@@ -188,6 +188,8 @@ struct settings {
     struct settings_events events;
     struct settings_log log;
     uint64_t stop_timeout_ms;
+    const char *user;      /* whom root becomes; "": stays */
+    unsigned sandbox;      /* enum sandbox_mode */
     struct config *config; /* owns all of the above */
 };
 

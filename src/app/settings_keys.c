@@ -4,6 +4,7 @@
 #include "app/settings_table.h"
 #include "delivery/delivery.h"
 
+static const char *const sandboxes[] = {"auto", "off", "required", NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
 static const char *const events[] = {"reception", "delivery",  "deferral", "bounce",
                                      "expiry",    "rejection", "removal",  NULL};
@@ -181,6 +182,8 @@ const struct config_key settings_keys[] = {
     {"admin", CONFIG_GROUP, 0, AT(settings, admin), .keys = admin_keys},
     {"events", CONFIG_GROUP, 0, AT(settings, events), .keys = events_keys},
     {"log", CONFIG_GROUP, 0, AT(settings, log), .keys = log_keys},
+    {"user", CONFIG_TEXT, CONFIG_RESTART, AT(settings, user), RANGE(0, 32), DEFAULT("\"\"")},
+    {"sandbox", CONFIG_CHOICE, CONFIG_RESTART, AT(settings, sandbox), .choices = sandboxes, DEFAULT("\"auto\"")},
     {"stop_timeout", CONFIG_DURATION, 0, AT(settings, stop_timeout_ms), RANGE(0, HOUR), DEFAULT("\"30s\"")},
     END,
 };

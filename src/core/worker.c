@@ -10,9 +10,11 @@
 #include "core/worker.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define WORKER_NICE 5
@@ -53,9 +55,18 @@ static struct worker_job *take(struct worker_pool *pool)
     return LIST_OWNER(node, struct worker_job, node);
 }
 
+/* A job opens nothing and binds nothing. Capabilities belong to threads, so each drops its own. */
+static void drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {{0}};
+    syscall(SYS_capset, &header, none);
+}
+
 static void *worker_main(void *argument)
 {
     struct worker_pool *pool = argument;
+    drop_capabilities();
     pthread_setname_np(pthread_self(), "worker");
     setpriority(PRIO_PROCESS, (id_t)gettid(), WORKER_NICE); /* of this thread, on Linux */
     pthread_mutex_lock(&pool->lock);
