@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
+#include "base/utf8.h"
 #include "mail/dsn.h"
 
 static char room[64 * 1024];
@@ -108,12 +109,12 @@ static void several_recipients_in_one(void **state)
     recipients[1].remote_mta = recipients[1].diagnostic = (struct bytes){0};
     recipients[1].reason = BYTES("connection timed out");
     recipients[1].status = BYTES("5.4.7");
-    recipients[2].original_recipient = BYTES("rfc822;c+40them.example");
+    recipients[2].original_recipient = BYTES("rfc822;c@them.example");
     struct dsn dsn = notification(recipients, 3);
     dsn.envelope_id = BYTES("QQ314");
     const char *text = build(&dsn);
     assert_int_equal(count(text, "\r\n\r\nFinal-Recipient: "), 2);
-    assert_int_equal(count(text, "\r\n\r\nOriginal-Recipient: rfc822;c+40them.example\r\nFinal-Recipient: "), 1);
+    assert_int_equal(count(text, "\r\n\r\nOriginal-Recipient: rfc822;c@them.example\r\nFinal-Recipient: "), 1);
     assert_int_equal(count(text, "Action: failed\r\n"), 3);
     assert_int_equal(count(text, "Diagnostic-Code: "), 2);
     assert_int_equal(count(text, ": given up, it was tried for too long\r\n    connection timed out\r\n"), 1);
@@ -135,14 +136,99 @@ static void a_delay_says_so(void **state)
     assert_int_equal(count(text, "returned"), 0);
 }
 
-/* Wire form, 7-bit, bounded lines, our own structure and nobody else's. */
-static void check_harmless(const char *text)
+static void a_success_says_so(void **state)
 {
+    (void)state;
+    struct dsn_recipient recipients[2] = {refused, refused};
+    recipients[0].action = DSN_DELIVERED;
+    recipients[0].status = BYTES("2.1.5");
+    recipients[1].action = DSN_RELAYED;
+    recipients[1].status = BYTES("2.0.0");
+    recipients[1].diagnostic = BYTES("250 ok");
+    struct dsn dsn = notification(recipients, 2);
+    const char *text = build(&dsn);
+    assert_int_equal(count(text, "Subject: Delivery report\r\n"), 1);
+    assert_int_equal(count(text, "Action: delivered\r\nStatus: 2.1.5\r\n"), 1);
+    assert_int_equal(count(text, "Action: relayed\r\nStatus: 2.0.0\r\n"), 1);
+    assert_int_equal(count(text, "could not"), 0);
+}
+
+static void past_the_time_that_the_sender_set(void **state)
+{
+    (void)state;
+    struct dsn_recipient late = refused;
+    late.action = DSN_OVERDUE;
+    late.status = BYTES("5.4.7");
+    struct dsn dsn = notification(&late, 1);
+    const char *text = build(&dsn);
+    assert_int_equal(count(text, "Action: failed\r\nStatus: 5.4.7\r\n"), 1);
+    assert_int_equal(count(text, "by the time you had set"), 1);
+}
+
+static void the_whole_original_is_returned(void **state)
+{
+    (void)state;
+    static const char wire[] = "Subject: hi\r\n\r\n..a\r\n--=_b2\r\nb\xc3\xa4\r\n.\r\n";
+    for (size_t cut = 0; cut < sizeof wire; cut++) { /* the final dot may lie in two pieces */
+        struct bytes pieces[3] = {BYTES("Received: x\r\n"),
+                                  {.data = wire, .length = cut},
+                                  {.data = wire + cut, .length = sizeof wire - 1 - cut}};
+        struct dsn dsn = notification(&refused, 1);
+        dsn.whole = pieces;
+        dsn.whole_count = 3;
+        dsn.whole_is_8bit = true;
+        const char *text = build(&dsn);
+        assert_int_equal(count(text, "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+                                     "Received: x\r\nSubject: hi\r\n\r\n..a\r\n--=_b2\r\nb\xc3\xa4\r\n"
+                                     "\r\n--=_b1--\r\n.\r\n"),
+                         1);
+        assert_int_equal(count(text, "text/rfc822-headers"), 0);
+        assert_int_equal(count(text, "boundary=\"=_b1\"\r\nContent-Transfer-Encoding: 8bit\r\n"), 1);
+    }
+}
+
+/* RFC 6533: characters stay what they are, in parts whose types say so. */
+static void an_international_one(void **state)
+{
+    (void)state;
+    struct dsn_recipient recipients[2] = {refused, refused};
+    recipients[0].address = BYTES("j\xc3\xb6rg@them.example");
+    recipients[0].original_recipient = BYTES("utf-8;j\xc3\xb6rg@them.example");
+    recipients[0].diagnostic = BYTES("550 \xc3\xa4 \xff \xc2\x85 \xed\xa0\x80");
+    struct dsn dsn = notification(recipients, 2);
+    dsn.header = BYTES("Subject: gr\xc3\xbc\xc3\x9f\xff\r\n\r\n");
+    dsn.utf8 = true;
+    const char *text = build(&dsn);
+    assert_int_equal(count(text, "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit"), 1);
+    assert_int_equal(count(text, "Final-Recipient: utf-8; j\xc3\xb6rg@them.example\r\n"), 1);
+    assert_int_equal(count(text, "Original-Recipient: utf-8;j\xc3\xb6rg@them.example\r\n"), 1);
+    assert_int_equal(count(text, "Final-Recipient: rfc822; b@them.example\r\n"), 1);
+    assert_int_equal(count(text, "Diagnostic-Code: smtp; 550 \xc3\xa4 ? ?? ???\r\n"), 1);
+    assert_int_equal(count(text, "Content-Type: message/global-headers\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+                                 "Subject: gr\xc3\xbc\xc3\x9f?\r\n"),
+                     1);
+    dsn.utf8 = false; /* the same octets where nobody said UTF-8 */
+    text = build(&dsn);
+    for (const char *c = text; *c != '\0'; c++) {
+        assert_true((*c & 0x80) == 0);
+    }
+}
+
+/* Wire form, 7-bit or UTF-8, bounded lines, our own structure and nobody else's. */
+static void check_harmless(const char *text, bool utf8)
+{
+    struct bytes left = bytes_of_string(text);
+    while (utf8 && left.length != 0) {
+        uint32_t code = 0;
+        size_t octets = utf8_take(left, &code);
+        assert_true(octets != 0 && (code < 0x7f || code > 0x9f));
+        bytes_advance(&left, octets);
+    }
     size_t length = strlen(text);
     size_t column = 0;
     for (size_t i = 0; i < length; i++) {
         char c = text[i];
-        assert_true(c == '\r' || c == '\n' || c == '\t' || (c >= ' ' && c <= '~'));
+        assert_true(c == '\r' || c == '\n' || c == '\t' || (c >= ' ' && c <= '~') || (utf8 && (c & 0x80) != 0));
         assert_int_equal(c == '\r', text[i + 1] == '\n');
         assert_false(column == 0 && c == '.' && text[i + 1] != '.' && i != length - 3);
         column = c == '\n' ? 0 : column + 1;
@@ -166,6 +252,9 @@ static void strangers_bytes_are_only_text(void **state)
                                          ".",
                                          "\r\n.\r\n",
                                          "\xff\x80",
+                                         "\xc3\xa4\xe2\x82\xac",
+                                         "\xe2\x82",
+                                         "\xc2\x85\xe2\x80\xa8",
                                          "\x01\x1b[",
                                          "Subject: x",
                                          ": ",
@@ -189,7 +278,10 @@ static void strangers_bytes_are_only_text(void **state)
         dsn.sender = bytes_slice(buffer_bytes(&text), 20, 100);
         dsn.envelope_id = dsn.queue_id = bytes_slice(buffer_bytes(&text), 30, 100);
         dsn.header = buffer_bytes(&text);
-        check_harmless(build(&dsn));
+        recipient.original_recipient = bytes_slice(buffer_bytes(&text), 15, 100);
+        recipient.action = (enum dsn_action)(round % (DSN_RELAYED + 1));
+        dsn.utf8 = round % 2 != 0;
+        check_harmless(build(&dsn), dsn.utf8);
     }
 }
 
@@ -230,6 +322,10 @@ int main(void)
         cmocka_unit_test(a_bounce_is_this),
         cmocka_unit_test(several_recipients_in_one),
         cmocka_unit_test(a_delay_says_so),
+        cmocka_unit_test(a_success_says_so),
+        cmocka_unit_test(past_the_time_that_the_sender_set),
+        cmocka_unit_test(the_whole_original_is_returned),
+        cmocka_unit_test(an_international_one),
         cmocka_unit_test(strangers_bytes_are_only_text),
         cmocka_unit_test(the_original_is_cut_at_a_line),
         cmocka_unit_test(what_does_not_fit_leaves_no_trace),
