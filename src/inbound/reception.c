@@ -21,15 +21,11 @@
 #include "base/check.h"
 #include "core/clock.h"
 #include "inbound/body.h"
+#include "inbound/envelope_writer.h"
+#include "inbound/prologue.h"
 #include "inbound/session_event.h"
-#include "mail/date.h"
-#include "mail/header_scan.h"
-#include "mail/received.h"
 #include "queue/enqueue.h"
-#include "smtp/xtext.h"
 #include "spool/envelope.h"
-
-#define PROLOGUE_BYTES (RECEIVED_BYTES_MAX + LIMIT_DOMAIN_BYTES + 128) /* and Date and Message-ID */
 
 static_assert(RECEPTION_ENVELOPE_BYTES_MAX + 4 * LIMIT_EXTENT_BYTES <= LIMIT_BATCH_BYTES, "a message is one record");
 static_assert(BODY_EXTENT_CHUNKS <= SPOOL_PIECES_MAX, "a body is one record's pieces");
@@ -63,20 +59,16 @@ struct reception {
     uint64_t arrival_ms;
     uint64_t finished_ns;
     uint64_t message_bytes;
-    uint32_t recipients; /* with what aliases stand for */
-    uint32_t given;      /* by the client */
-    bool forwarded;      /* one of them is an alias */
-    uint32_t flags;      /* SPOOL_FORMAT_... */
+    uint32_t flags; /* SPOOL_FORMAT_... */
     struct header_scan header;
     const char *tls_version; /* NULL: in clear text */
     struct peer peer;
-    struct buffer envelope;
     struct body body;
     struct large *large; /* NULL while the body is small */
     struct spool_append append;
-    char first_envelope[RECEPTION_ENVELOPE_BYTES_MIN];
+    struct envelope_writer envelope;
     size_t prologue_length;
-    char prologue[PROLOGUE_BYTES];
+    char prologue[PROLOGUE_BYTES_MAX];
 };
 
 size_t reception_bytes(void)
@@ -89,203 +81,11 @@ static struct spool *spool_of(const struct reception *reception)
     return reception->inbound->shard->spool;
 }
 
-/* --- envelope --- */
-
-static bool envelope_is_large(const struct reception *reception)
-{
-    return reception->envelope.data != reception->first_envelope;
-}
-
-static enum err grow_envelope(struct reception *reception)
-{
-    struct buffer *envelope = &reception->envelope;
-    if (envelope->capacity >= RECEPTION_ENVELOPE_BYTES_MAX) {
-        return ERR_FULL;
-    }
-    size_t capacity = envelope->capacity * 2;
-    size_t more = envelope_is_large(reception) ? envelope->capacity : capacity;
-    if (!body_pool_reserve(&reception->inbound->bodies, more)) {
-        return ERR_NO_MEMORY;
-    }
-    char *data = realloc(envelope_is_large(reception) ? envelope->data : NULL, capacity);
-    if (data == NULL) {
-        body_pool_return(&reception->inbound->bodies, more);
-        return ERR_NO_MEMORY;
-    }
-    if (!envelope_is_large(reception)) {
-        memcpy(data, envelope->data, envelope->length);
-    }
-    envelope->data = data;
-    envelope->capacity = capacity;
-    return ERR_OK;
-}
-
-static void free_envelope(struct reception *reception)
-{
-    if (envelope_is_large(reception)) {
-        body_pool_return(&reception->inbound->bodies, reception->envelope.capacity);
-        free(reception->envelope.data);
-    }
-}
-
-static enum err add_flagged(struct reception *reception, enum envelope_tag tag, uint8_t flags, struct bytes value)
-{
-    while (!envelope_add(&reception->envelope, tag, flags, value)) {
-        enum err err = grow_envelope(reception);
-        if (err != ERR_OK) {
-            return err;
-        }
-    }
-    return ERR_OK;
-}
-
-static enum err add_item(struct reception *reception, enum envelope_tag tag, struct bytes value)
-{
-    return add_flagged(reception, tag, 0, value);
-}
-
-/* <Postmaster> without a domain is this host's (RFC 5321 4.5.1). */
-static void append_mailbox(struct buffer *out, const struct reception *reception, const struct address *address)
-{
-    CHECK(address_append_folded(out, address));
-    if (address->kind == ADDRESS_POSTMASTER) {
-        CHECK(buffer_append(out, BYTES("@")) && buffer_append(out, reception->profile->smtp.hostname));
-    }
-}
-
-static enum err add_mailbox(struct reception *reception, enum envelope_tag tag, uint8_t flags,
-                            const struct address *address)
-{
-    char room[LIMIT_ADDRESS_BYTES + 1];
-    struct buffer mailbox = buffer_of(room, sizeof room);
-    append_mailbox(&mailbox, reception, address);
-    return add_flagged(reception, tag, flags, buffer_bytes(&mailbox));
-}
-
-/* The ORCPT of an alias whose sender gave none: the address that he wrote. One that is not ASCII has no such form and
- * goes without (RFC 6533 3). */
-static struct bytes original_of(const struct address *recipient, const struct params_rcpt *params, char *room,
-                                size_t size)
-{
-    struct buffer text = buffer_of(room, size);
-    if ((params->given & PARAMS_GIVEN_ORCPT) != 0) {
-        return params->orcpt;
-    }
-    bool ok = buffer_append(&text, BYTES("rfc822;")) && xtext_encode(&text, recipient->mailbox);
-    for (size_t i = 0; i < recipient->mailbox.length; i++) {
-        ok &= (unsigned char)recipient->mailbox.data[i] < 0x80;
-    }
-    return ok ? buffer_bytes(&text) : BYTES("");
-}
-
-static enum err add_targets(struct reception *reception, const struct address *recipient,
-                            const struct params_rcpt *params, const struct recipients_answer *answer)
-{
-    char room[3 * LIMIT_ADDRESS_BYTES + 16];
-    struct bytes original = original_of(recipient, params, room, sizeof room);
-    enum err err = ERR_OK;
-    for (unsigned i = 0; i < answer->targets_count && err == ERR_OK; i++) {
-        err = add_flagged(reception, ENVELOPE_RECIPIENT, params->notify, answer->targets[i]);
-        if (err == ERR_OK && original.length != 0) {
-            err = add_item(reception, ENVELOPE_ORIGINAL_RECIPIENT, original);
-        }
-    }
-    return err;
-}
-
-static enum err add_one(struct reception *reception, const struct address *recipient, const struct params_rcpt *params)
-{
-    enum err err = add_mailbox(reception, ENVELOPE_RECIPIENT, params->notify, recipient);
-    if (err == ERR_OK && (params->given & PARAMS_GIVEN_ORCPT) != 0) {
-        err = add_item(reception, ENVELOPE_ORIGINAL_RECIPIENT, params->orcpt);
-    }
-    return err;
-}
-
 enum err reception_add_recipient(struct reception *reception, const struct address *recipient,
                                  const struct params_rcpt *params, const struct recipients_answer *answer)
 {
     CHECK(reception->state == OPEN);
-    bool forward = answer->verdict == RECIPIENTS_FORWARD;
-    uint32_t more = forward ? answer->targets_count : 1;
-    size_t before = reception->envelope.length;
-    if (more > LIMIT_RECIPIENTS_CEILING - reception->recipients) {
-        return ERR_FULL;
-    }
-    enum err err = forward ? add_targets(reception, recipient, params, answer) : add_one(reception, recipient, params);
-    if (err != ERR_OK) {
-        reception->envelope.length = before;
-        return err;
-    }
-    reception->recipients += more;
-    reception->given++;
-    reception->forwarded |= forward;
-    return ERR_OK;
-}
-
-/* --- what MAIL says beside the sender --- */
-
-static void put_u64(uint8_t *to, uint64_t value)
-{
-    for (unsigned i = 0; i < 8; i++) {
-        to[i] = (uint8_t)(value >> 8 * i);
-    }
-}
-
-/* RFC 4865 4: held until then. */
-static enum err add_hold(struct reception *reception, const struct params_mail *params)
-{
-    uint8_t value[8];
-    bool relative = (params->given & PARAMS_GIVEN_HOLD_FOR) != 0;
-    if (!relative && (params->given & PARAMS_GIVEN_HOLD_UNTIL) == 0) {
-        return ERR_OK;
-    }
-    uint64_t now_ms = reception->inbound->shard->wall_ms;
-    put_u64(value, relative ? now_ms + params->hold_for_s * 1000ull : params->hold_until_s * 1000ull);
-    return add_item(reception, ENVELOPE_HOLD_UNTIL, bytes_of(value, sizeof value));
-}
-
-/* RFC 2852 4: the time that is left may be negative already, with mode N. */
-static enum err add_deadline(struct reception *reception, const struct params_mail *params)
-{
-    uint8_t value[10];
-    if ((params->given & PARAMS_GIVEN_BY) == 0) {
-        return ERR_OK;
-    }
-    int64_t deadline_ms = (int64_t)reception->inbound->shard->wall_ms + params->by_s * 1000ll;
-    put_u64(value, deadline_ms > 0 ? (uint64_t)deadline_ms : 0);
-    value[8] = (uint8_t)params->by_mode;
-    value[9] = params->by_trace;
-    return add_item(reception, ENVELOPE_DELIVER_BY, bytes_of(value, sizeof value));
-}
-
-static enum err add_if(struct reception *reception, bool given, enum envelope_tag tag, struct bytes value)
-{
-    return given ? add_item(reception, tag, value) : ERR_OK;
-}
-
-static enum err add_params(struct reception *reception, const struct reception_client *client,
-                           const struct params_mail *params)
-{
-    unsigned given = params->given;
-    int8_t priority = params->priority > 0 && !client->trusted ? 0 : params->priority; /* RFC 6710 5.1 */
-    enum err err = add_if(reception, (given & PARAMS_GIVEN_ENVID) != 0, ENVELOPE_ID, params->envid);
-    err = err != ERR_OK
-              ? err
-              : add_if(reception, (given & PARAMS_GIVEN_RET) != 0, ENVELOPE_RETURN, bytes_of(&params->ret, 1));
-    err = err != ERR_OK
-              ? err
-              : add_if(reception, (given & PARAMS_GIVEN_PRIORITY) != 0, ENVELOPE_PRIORITY, bytes_of(&priority, 1));
-    err = err != ERR_OK ? err
-                        : add_if(reception, (given & PARAMS_GIVEN_AUTH) != 0, ENVELOPE_AUTH_PARAMETER,
-                                 client->trusted ? params->auth : BYTES("<>")); /* RFC 4954 5 */
-    err = err != ERR_OK ? err : add_hold(reception, params);
-    err = err != ERR_OK ? err : add_deadline(reception, params);
-    err = err != ERR_OK ? err : add_if(reception, client->account.length != 0, ENVELOPE_AUTHENTICATED, client->account);
-    err = err != ERR_OK ? err : add_if(reception, client->tenant.length != 0, ENVELOPE_TENANT, client->tenant);
-    reception->flags = ((given & PARAMS_GIVEN_SMTPUTF8) != 0 ? SPOOL_FORMAT_SMTPUTF8 : 0) |
-                       ((given & PARAMS_GIVEN_REQUIRETLS) != 0 ? SPOOL_FORMAT_REQUIRETLS : 0);
-    return err;
+    return envelope_writer_add(&reception->envelope, recipient, params, answer);
 }
 
 /* --- the beginning and the end --- */
@@ -307,19 +107,13 @@ struct reception *reception_begin(struct inbound *inbound, const struct receptio
     reception->err = ERR_OK;
     reception->id = 0;
     reception->message_bytes = 0;
-    reception->recipients = reception->given = 0;
-    reception->forwarded = false;
     reception->header = (struct header_scan){0};
     reception->tls_version = client->tls != NULL ? client->tls->version : NULL;
     reception->peer = *client->trace_peer;
-    reception->envelope = buffer_of(reception->first_envelope, sizeof reception->first_envelope);
     reception->body = (struct body){0};
     reception->large = NULL;
-    static_assert(RECEPTION_ENVELOPE_BYTES_MIN >= LIMIT_ADDRESS_BYTES + LIMIT_DOMAIN_BYTES + 16 + 32, "these fit");
-    CHECK(add_mailbox(reception, ENVELOPE_SENDER, 0, sender) == ERR_OK);
-    CHECK(add_item(reception, ENVELOPE_CLIENT_ADDRESS, peer_bytes(client->peer)) == ERR_OK);
-    CHECK(add_item(reception, ENVELOPE_HELO, client->helo) == ERR_OK);
-    if (add_params(reception, client, params) != ERR_OK) {
+    const struct envelope_writer_setup setup = {.pool = &inbound->bodies, .wall_ms = inbound->shard->wall_ms};
+    if (envelope_writer_begin(&reception->envelope, &setup, client, sender, params) != ERR_OK) {
         reception_release(reception);
         return NULL;
     }
@@ -339,7 +133,7 @@ static void dispose(struct reception *reception)
         return;
     }
     struct inbound *inbound = reception->inbound;
-    free_envelope(reception);
+    envelope_writer_free(&reception->envelope);
     body_free(&reception->body, &inbound->bodies);
     if (reception->large != NULL) {
         free(reception->large->extents);
@@ -509,10 +303,10 @@ static void commit_done(struct spool_append *append, enum err err)
     reception->state = FINISHED;
     reception->err = err;
     if (err == ERR_OK) {
-        struct bytes envelope = buffer_bytes(&reception->envelope);
+        struct bytes envelope = buffer_bytes(&reception->envelope.bytes);
         enqueue_message(inbound->shard, spool_of(reception), append->slot, reception->arrival_ms, envelope);
         metric_add(&metrics->messages_accepted, 1);
-        metric_add(&metrics->recipients_accepted, reception->recipients);
+        metric_add(&metrics->recipients_accepted, reception->envelope.recipients);
         histogram_record(&metrics->accept_latency, (clock_monotonic_ns() - reception->finished_ns) / 1000);
         session_event_reception(&(struct session_event){
             .shard = inbound->shard,
@@ -520,7 +314,7 @@ static void commit_done(struct spool_append *append, enum err err)
             .peer = &reception->peer,
             .id = reception->id,
             .envelope = envelope,
-            .recipients = reception->recipients,
+            .recipients = reception->envelope.recipients,
             .message_bytes = reception->message_bytes,
             .relaxed = reception->profile->durability == INBOUND_RELAXED,
             .tls = reception->tls_version,
@@ -544,8 +338,8 @@ static void commit(struct reception *reception)
                              .id = reception->id,
                              .arrival_ms = reception->arrival_ms,
                              .flags = reception->flags,
-                             .recipients = (uint16_t)reception->recipients,
-                             .envelope = buffer_bytes(&reception->envelope),
+                             .recipients = (uint16_t)reception->envelope.recipients,
+                             .envelope = buffer_bytes(&reception->envelope.bytes),
                              .prologue = bytes_of(reception->prologue, reception->prologue_length),
                              .body = pieces,
                              .body_pieces = body_gather(&reception->body, pieces, BODY_EXTENT_CHUNKS),
@@ -571,84 +365,35 @@ static void advance(struct reception *reception)
     }
 }
 
-/* RFC 5321 4.4: never more than one, and not what an alias stands for. */
-static struct bytes only_recipient(const struct reception *reception)
-{
-    struct envelope_item item = {0};
-    if (reception->given == 1 && !reception->forwarded) {
-        CHECK(envelope_recipient(buffer_bytes(&reception->envelope), 0, &item));
-    }
-    return item.value;
-}
-
-static struct bytes tls_text(struct buffer *text, const struct tls_facts *tls)
-{
-    bool ok = tls != NULL && buffer_append_string(text, tls->version) && buffer_append(text, BYTES(" with cipher ")) &&
-              buffer_append_string(text, tls->cipher) && buffer_append(text, BYTES(" (")) &&
-              buffer_append_number(text, tls->bits) && buffer_append(text, BYTES(" bits)"));
-    return ok ? buffer_bytes(text) : BYTES("");
-}
-
-/* RFC 6409 8.2, 8.3: a submitted message gets what it lacks. When it has no header at all, one begins and ends here. */
-static void complete_header(struct buffer *prologue, struct reception *reception, const char *id)
-{
-    const struct header_scan *header = &reception->header;
-    if (!header->date) {
-        CHECK(buffer_append(prologue, BYTES("Date: ")) &&
-              date_append(prologue, (int64_t)(reception->arrival_ms / 1000)) && buffer_append(prologue, BYTES("\r\n")));
-    }
-    if (!header->message_id) {
-        CHECK(buffer_append(prologue, BYTES("Message-ID: <")) && buffer_append_string(prologue, id) &&
-              buffer_append(prologue, BYTES("@")) && buffer_append(prologue, reception->profile->smtp.hostname) &&
-              buffer_append(prologue, BYTES(">\r\n")));
-    }
-    CHECK(!header->headless || buffer_append(prologue, BYTES("\r\n")));
-}
-
 static void write_prologue(struct reception *reception, const struct reception_client *client, bool utf8)
 {
-    char peer[PEER_TEXT_BYTES];
     char id[RECEPTION_ID_BYTES];
-    char tls[RECEIVED_TLS_BYTES_MAX];
-    struct buffer tls_buffer = buffer_of(tls, sizeof tls);
-    struct buffer prologue = buffer_of(reception->prologue, sizeof reception->prologue);
-    struct received_session session = {
-        .extended = client->extended,
-        .lmtp = client->profile->smtp.lmtp,
-        .utf8 = utf8,
-        .secure = client->tls != NULL,
-        .authenticated = client->account.length != 0,
-    };
-    struct received received = {
-        .helo = client->trace_helo,
-        .peer_address = peer_text(client->trace_peer, peer),
-        .tls = tls_text(&tls_buffer, client->tls),
-        .host = client->profile->smtp.hostname,
-        .protocol = received_protocol(&session),
+    struct buffer out = buffer_of(reception->prologue, sizeof reception->prologue);
+    const struct prologue prologue = {
+        .client = client,
+        .header = &reception->header,
         .id = bytes_of_string(id_text(id_of(reception), id)),
-        .recipient = only_recipient(reception),
-        .time_unix_s = (int64_t)(reception->arrival_ms / 1000),
+        .recipient = envelope_writer_only_recipient(&reception->envelope),
+        .arrival_ms = reception->arrival_ms,
+        .utf8 = utf8,
     };
-    CHECK(received_append(&prologue, &received));
-    if (reception->profile->role == INBOUND_SUBMISSION) {
-        complete_header(&prologue, reception, id);
-    }
-    reception->prologue_length = prologue.length;
+    prologue_write(&out, &prologue);
+    reception->prologue_length = out.length;
 }
 
 void reception_finish(struct reception *reception, const struct reception_client *client,
                       const struct smtp_server *machine)
 {
     const struct dot *dot = &machine->dot;
-    CHECK(reception->state == OPEN && reception->recipients != 0 && dot->ended);
+    CHECK(reception->state == OPEN && reception->envelope.recipients != 0 && dot->ended);
     reception->state = FINISHING;
     reception->finished_ns = clock_monotonic_ns();
     reception->arrival_ms = reception->inbound->shard->wall_ms;
     reception->message_bytes = dot_message_bytes(dot);
-    reception->flags |= (dot->seen & DOT_EIGHT_BIT ? SPOOL_FORMAT_HAS_8BIT : 0) |
-                        (dot->stuffed == 0 ? SPOOL_FORMAT_DOT_FREE : 0) | (machine->binary ? SPOOL_FORMAT_BINARY : 0) |
-                        (machine->crlf_added ? SPOOL_FORMAT_CRLF_ADDED : 0) |
-                        (reception->profile->durability == INBOUND_RELAXED ? SPOOL_FORMAT_RELAXED : 0);
+    reception->flags = reception->envelope.flags | (dot->seen & DOT_EIGHT_BIT ? SPOOL_FORMAT_HAS_8BIT : 0) |
+                       (dot->stuffed == 0 ? SPOOL_FORMAT_DOT_FREE : 0) | (machine->binary ? SPOOL_FORMAT_BINARY : 0) |
+                       (machine->crlf_added ? SPOOL_FORMAT_CRLF_ADDED : 0) |
+                       (reception->profile->durability == INBOUND_RELAXED ? SPOOL_FORMAT_RELAXED : 0);
     if (reception->err == ERR_OK) {
         write_prologue(reception, client, machine->utf8);
     }

@@ -40,8 +40,22 @@ static void test_forms(void **state)
     expect(peer_of((struct sockaddr *)&mapped), "192.0.2.1", "\300\0\2\1", 4);
 }
 
+static void test_unix_socket(void **state)
+{
+    (void)state;
+    struct sockaddr address = {.sa_family = AF_UNIX};
+    struct peer peer = peer_of(&address);
+    char text[PEER_TEXT_BYTES];
+    assert_true(peer_is_local(&peer) && !peer_is_ipv4(&peer));
+    assert_int_equal(peer_bytes(&peer).length, 0);
+    assert_int_equal(peer_text(&peer, text).length, 0);
+    struct sockaddr_in any = {.sin_family = AF_INET};
+    peer = peer_of((struct sockaddr *)&any);
+    assert_false(peer_is_local(&peer));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms), cmocka_unit_test(test_unix_socket)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,6 +57,38 @@ static void test_variants(void **state)
                                "\tThu, 01 Jan 1970 00:00:00 +0000\r\n");
 }
 
+static void test_tls_is_a_comment(void **state)
+{
+    (void)state;
+    struct received received = example();
+    received.tls = BYTES("TLSv1.3 with cipher TLS_AES_128_GCM_SHA256 (128 bits)");
+    assert_received(&received, "Received: from client.example ([192.0.2.1])\r\n"
+                               "\t(using TLSv1.3 with cipher TLS_AES_128_GCM_SHA256 (128 bits))\r\n"
+                               "\tby mx.example with ESMTP id 4fZk2p\r\n"
+                               "\tfor <user@example.net>;\r\n"
+                               "\tThu, 01 Jan 1970 00:00:00 +0000\r\n");
+}
+
+/* RFC 3848, RFC 6531 4.3: lmtp, utf8, secure, authenticated. */
+static void test_protocols(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA", "UTF8SMTP", "UTF8SMTPA", "UTF8SMTPS", "UTF8SMTPSA",
+        "LMTP",  "LMTPA",  "LMTPS",  "LMTPSA",  "UTF8LMTP", "UTF8LMTPA", "UTF8LMTPS", "UTF8LMTPSA",
+    };
+    for (unsigned i = 0; i < 16; i++) {
+        struct received_session session = {.extended = true,
+                                           .lmtp = (i & 8) != 0,
+                                           .utf8 = (i & 4) != 0,
+                                           .secure = (i & 2) != 0,
+                                           .authenticated = (i & 1) != 0};
+        assert_true(bytes_equal(received_protocol(&session), bytes_of_string(names[i])));
+        session.extended = false;
+        assert_true(bytes_equal(received_protocol(&session), BYTES("SMTP")));
+    }
+}
+
 static void test_longest(void **state)
 {
     (void)state;
@@ -97,10 +129,8 @@ static void test_all_or_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full),
-        cmocka_unit_test(test_variants),
-        cmocka_unit_test(test_longest),
-        cmocka_unit_test(test_all_or_nothing),
+        cmocka_unit_test(test_full),      cmocka_unit_test(test_variants), cmocka_unit_test(test_tls_is_a_comment),
+        cmocka_unit_test(test_protocols), cmocka_unit_test(test_longest),  cmocka_unit_test(test_all_or_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,38 @@
+/* The envelope of a message being received: sender, parameters, recipients and what they stand for. */
+#ifndef INBOUND_ENVELOPE_WRITER_H
+#define INBOUND_ENVELOPE_WRITER_H
+
+#include "inbound/body.h"
+#include "inbound/reception.h"
+
+struct envelope_writer {
+    struct body_pool *pool;
+    struct bytes hostname; /* of <Postmaster> */
+    uint64_t wall_ms;      /* at MAIL */
+    uint32_t recipients;   /* with what aliases stand for */
+    uint32_t given;        /* by the client */
+    bool forwarded;        /* one of them is an alias */
+    uint32_t flags;        /* SPOOL_FORMAT_... that the parameters of MAIL ask for */
+    struct buffer bytes;   /* spool/envelope.h */
+    char first[RECEPTION_ENVELOPE_BYTES_MIN];
+};
+
+struct envelope_writer_setup {
+    struct body_pool *pool;
+    uint64_t wall_ms;
+};
+
+/* With sender, client and parameters. Anything but ERR_OK: free it, it is good for nothing else. */
+enum err envelope_writer_begin(struct envelope_writer *writer, const struct envelope_writer_setup *setup,
+                               const struct reception_client *client, const struct address *sender,
+                               const struct params_mail *params);
+void envelope_writer_free(struct envelope_writer *writer);
+
+/* As reception_add_recipient. */
+enum err envelope_writer_add(struct envelope_writer *writer, const struct address *recipient,
+                             const struct params_rcpt *params, const struct recipients_answer *answer);
+
+/* The one that may be named in Received, or "": RFC 5321 4.4, never more than one, and not what an alias stands for. */
+struct bytes envelope_writer_only_recipient(const struct envelope_writer *writer);
+
+#endif
