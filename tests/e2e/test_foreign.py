@@ -119,13 +119,15 @@ discard unix - - n - - discard
 local unix - n n - - local
 virtual unix - n n - - virtual
 postlog unix-dgram n - n - 1 postlogd
+tlsmgr unix - - n 1000? 1 tlsmgr
 """
 
 
 class Postfix:
-    """An instance with directories of its own: a relay on a free port that hands everything to `next_hop`."""
+    """An instance with directories of its own: a relay on a free port that hands everything to `next_hop`; `more` goes into
+    main.cf."""
 
-    def __init__(self, directory, next_hop):
+    def __init__(self, directory, next_hop, **more):
         self.port = free_port()
         self.etc, self.queue, self.data = (os.path.join(directory, name) for name in ("etc", "queue", "data"))
         for path in (self.etc, self.queue, self.data):
@@ -140,6 +142,7 @@ class Postfix:
                     "smtpd_peername_lookup": "no", "disable_dns_lookups": "yes", "smtputf8_enable": "no",
                     "multi_instance_enable": "yes", "multi_instance_name": "postfix-e2e", "local_recipient_maps": "",
                     "alias_maps": "", "alias_database": "", "smtpd_relay_restrictions": "permit_mynetworks, reject"}
+        settings.update(more)
         with open(os.path.join(self.etc, "main.cf"), "w", encoding="ascii") as file:
             file.write("".join(f"{key} = {value}\n" for key, value in settings.items()))
         with open(os.path.join(self.etc, "master.cf"), "w", encoding="ascii") as file:

@@ -8,6 +8,7 @@ import pytest
 from harness.certificates import Authority
 from harness.check import received_field
 from harness.client import Client
+from test_foreign import Postfix, postfix_directory  # noqa: F401 (a fixture)
 
 HEAD = "Subject: extended\r\n"
 BODY = HEAD + "\r\nbody\r\n"
@@ -25,7 +26,7 @@ def rich(make_sink):
 @pytest.fixture
 def home(make_sink):
     """Where notifications arrive."""
-    return make_sink()
+    return make_sink(extensions=["PIPELINING", "8BITMIME", "SMTPUTF8"])
 
 
 @pytest.fixture
@@ -264,3 +265,40 @@ def test_requiretls_goes_nowhere_else(serve_tls, make_sink, authority, home, cas
     require_tls(server, authority)
     assert status in home.wait(1)[0].content
     assert sink.seen == []
+
+
+# --- real receivers -----------------------------------------------------------------------------------------------------------------
+
+def test_postfix_takes_it_all(make_server, make_sink, postfix_directory, authority):
+    """DSN, SMTPUTF8 and 8-bit text to Postfix through verified TLS, and from there to a sink that has them too."""
+    certificate = authority.issue("postfix.test")
+    os.chmod(authority.directory, 0o755)
+    behind = make_sink(extensions=ALL)
+    with Postfix(os.path.join(postfix_directory, "behind"), behind.port, smtpd_tls_cert_file=certificate.certificate,
+                 smtpd_tls_key_file=certificate.key, smtpd_tls_security_level="encrypt", smtputf8_enable="yes",
+                 smtp_destination_concurrency_limit="1") as postfix:
+        server = make_server(routes=({"domain": "*", "next_hop": f"127.0.0.1:{postfix.port}", "tls": "verify",
+                                      "tls_name": "postfix.test", "tls_ca": authority.file},))
+        transaction(server, "<a@a.test> RET=HDRS ENVID=Q+2B1", ["<b@b.test> NOTIFY=DELAY,FAILURE ORCPT=rfc822;x@y"])
+        transaction(server, "<jörg@a.test> SMTPUTF8 BODY=8BITMIME", ["<пётр@b.test>"], "Subject: grüße\r\n\r\nfüße\r\n")
+        for number in range(50):
+            transaction(server, "<a@a.test>", [f"<c{number}@b.test>"], HEAD + "\r\n..\r\n.x\r\n")
+        messages = behind.wait(52, 40)
+        first = next(m for m in messages if m.recipients == ["b@b.test"])
+        assert words(first.mail_parameters)["ENVID"] == "Q+2B1"
+        assert set(words(first.rcpt_parameters["b@b.test"])["NOTIFY"].split(",")) == {"DELAY", "FAILURE"}
+        assert words(first.rcpt_parameters["b@b.test"])["ORCPT"] == "rfc822;x@y"
+        assert any(m.sender == "jörg@a.test" and m.recipients == ["пётр@b.test"] for m in messages)
+        events = server.wait_events(lambda e: e["event"] == "delivery", 52)
+        assert all(event["tls"].endswith(" verified") for event in events)
+
+
+def test_ringpost_to_ringpost(make_server, rich):
+    """Every octet, by BDAT twice."""
+    behind = make_server(rich)
+    server = make_server(routes=({"domain": "*", "next_hop": f"127.0.0.1:{behind.port}"},))
+    for body in BODIES.values():
+        chunked(server, [BINARY + body])
+    got = [received_field(received_field(message.content)[1])[1] for message in rich.wait(len(BODIES))]
+    assert sorted(got) == sorted(BINARY + body for body in BODIES.values())
+    assert all(message.chunked for message in rich.messages)
