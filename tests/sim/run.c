@@ -56,7 +56,7 @@ static void choose_run(void)
     run.life.expire_s = world_chance(3000) ? 1800 : 6 * 3600;
     run.life.compaction_bytes = 32u << 20;
     run.calm = world_chance(500);
-    run.clients_left = 3 + (unsigned)world_below(25);
+    run.clients_left = 3 + (unsigned)world_below(world_chance(1000) ? 120 : 22);
     run.trouble_ns = (60 + world_below(1800)) * WORLD_S;
     oracle_set_expire(run.life.expire_s);
     choose_life();
@@ -68,7 +68,7 @@ static void choose_disk(void)
     if (world_chance(6000)) {
         disk_faults.again = (unsigned)world_below(500);
     }
-    if (world_chance(2500)) {
+    if (world_chance(4000)) {
         disk_faults.write_error = (unsigned)world_below(200);
         disk_faults.sync_error = (unsigned)world_below(200);
     }
