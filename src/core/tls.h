@@ -82,8 +82,8 @@ int64_t tls_context_expires(const struct tls_context *context);
 /* --- sessions --------------------------------------------------------------------------------------------------- */
 
 /* A session holds 5 KiB when idle and up to 60 when its peer makes the most of it, so the process has a maximum (0 =
- * none; the default). A stream that starts TLS takes a place by itself; a server asks before it promises: `454 4.7.0 TLS
- * not available` is kinder than to hang up. */
+ * none; the default). A stream that starts TLS takes a place by itself; a server asks before it promises: a reply of
+ * `454 4.7.0 TLS not available` is kinder than to hang up. */
 void tls_session_limit(unsigned sessions_max);
 bool tls_session_room(void);
 
