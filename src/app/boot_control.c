@@ -296,6 +296,9 @@ static void refresh_gauges(struct shard *shard, void *context)
         }
     }
     metric_set_to(&shard->metrics->queued_messages, messages);
+    if (shard->index == 0) {
+        metric_set_to(&shard->metrics->tls_certificate_expires, (uint64_t)atomic_load(&boot->expires));
+    }
 }
 
 static char *metrics(void *context, size_t *ret_length)

@@ -32,7 +32,8 @@ struct boot {
     atomic_bool stopping;
     struct boot_generation *generations; /* settings of earlier reloads; routes are still looked at */
     struct control *control;
-    uint64_t files; /* what those that TLS needs looked like when they were read */
+    _Atomic int64_t expires; /* the certificate that ends first, seconds since 1970; 0: none */
+    uint64_t files;          /* what those that TLS needs looked like when they were read */
 };
 
 /* boot.c: runs it on one shard after the other. */

@@ -13,6 +13,7 @@
 #include "app/boot_limits.h"
 #include "app/boot_listener.h"
 #include "app/boot_private.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/tls.h"
 #include "inbound/accounts.h"
@@ -46,10 +47,28 @@ static void apply(struct shard *shard, void *context)
     }
 }
 
+#define EXPIRY_WARNING_S (14 * 86400)
+
 static uint64_t files_seen(const struct settings *settings);
 
+/* When the first of the certificates in use ends, for the metric; and in the log when that is soon. */
+static void note_expiry(struct boot *boot)
+{
+    int64_t first = 0;
+    for (unsigned i = 0; i < boot->mapped->inbound.listeners_count; i++) {
+        const struct inbound_listener_settings *listener = &boot->mapped->listeners[i];
+        int64_t expires = listener->tls_context != NULL ? tls_context_expires(listener->tls_context) : 0;
+        first = expires != 0 && (first == 0 || expires < first) ? expires : first;
+        if (expires != 0 && expires < (int64_t)(clock_wall_ms() / 1000) + EXPIRY_WARNING_S) {
+            log_line(LOG_WARNING, "a certificate ends soon, or has", "listener=%s unix_time=%lld", listener->name,
+                     (long long)expires);
+        }
+    }
+    atomic_store(&boot->expires, first);
+}
+
 /* Puts new settings in force. False without memory. */
-static bool adopt(struct boot *boot, struct settings *settings, struct boot_settings *mapped)
+static bool adopt(struct boot *boot, struct settings *settings, struct boot_settings *mapped, uint64_t files)
 {
     struct boot_generation *old = calloc(1, sizeof *old);
     if (old == NULL) {
@@ -69,7 +88,8 @@ static bool adopt(struct boot *boot, struct settings *settings, struct boot_sett
         shard_call(boot->group, i, apply, boot);
     }
     boot_listener_release(old->mapped->listeners, old->mapped->inbound.listeners_count);
-    boot->files = files_seen(boot->settings);
+    boot->files = files;
+    note_expiry(boot);
     return true;
 }
 
@@ -103,10 +123,11 @@ void boot_reload(struct boot *boot)
         return;
     }
     unsigned restarts = settings_diff(boot->settings, settings, report_change, NULL);
+    uint64_t files = files_seen(settings); /* before they are read */
     bool good = restarts == 0 && sandbox_covers(&boot->sandbox, settings) && load_accounts(boot, settings);
     struct boot_settings *mapped = good ? boot_reload_map(settings) : NULL;
     struct settings *previous = boot->loaded;
-    if (mapped == NULL || !adopt(boot, settings, mapped)) {
+    if (mapped == NULL || !adopt(boot, settings, mapped, files)) {
         if (mapped != NULL) {
             boot_settings_free(mapped);
         }
@@ -160,6 +181,7 @@ static void look_at_passwords(struct boot *boot)
 bool boot_reload_start(struct boot *boot)
 {
     boot->files = files_seen(boot->settings);
+    note_expiry(boot);
     tls_session_limit(boot->settings->tls.sessions_max);
     return load_accounts(boot, boot->settings);
 }
@@ -176,7 +198,7 @@ void boot_reload_files(struct boot *boot)
     if (mapped == NULL) {
         return;
     }
-    if (!adopt(boot, NULL, mapped)) {
+    if (!adopt(boot, NULL, mapped, seen)) {
         boot_settings_free(mapped);
         return;
     }

@@ -91,6 +91,8 @@
     X(spool_live_bytes, "spool_live_bytes", "bytes of records still needed")               \
     X(quarantined_messages, "spool_quarantined_messages", "messages that do not verify")   \
     X(body_memory_bytes, "body_memory_bytes", "memory that holds messages being received") \
+    X(tls_certificate_expires, "tls_certificate_expires_seconds",                          \
+      "when the first certificate of a listener ends, seconds since 1970; 0 without TLS")  \
     X(intake_stopped, "intake_stopped", "1 while new mail is refused for lack of space or a failed disk")
 
 /* Microseconds unless the name says otherwise. */

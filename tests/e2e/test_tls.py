@@ -401,6 +401,7 @@ def test_renewal_without_dropping_sessions(make_server, sink, authority):
                         listeners=({"name": "in", "address": f"127.0.0.1:{server.port}", "tls": "implicit"},))
     server.start()
     before = served(server.port, authority.context())
+    assert 29 * 86400 < server.metric("tls_certificate_expires_seconds") - time.time() <= 30 * 86400
     with Client(server.port, tls=authority.context()) as client:
         client.hello()
         replace(authority.issue(HOST, file="new"), leaf)
