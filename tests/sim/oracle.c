@@ -114,23 +114,27 @@ static bool may_expire(const struct truth *truth)
     return truth != NULL && clock_wall_ms() + 1000 >= truth->arrival_ms + expire_ms;
 }
 
-static struct recipient *recipient_of(const struct truth *truth, unsigned index, struct letter **ret_letter)
+static void notification_finished(const struct truth *truth, const char *to, unsigned status)
 {
-    struct envelope_item item;
-    char address[ORACLE_ADDRESS_BYTES];
-    if (!envelope_recipient(bytes_of(truth->envelope, truth->envelope_bytes), index, &item)) {
-        return NULL;
+    unsigned token = 0;
+    struct letter *letter = sscanf(to, "s%u@", &token) == 1 ? oracle_letter(token) : NULL;
+    if (letter == NULL || status == SPOOL_FORMAT_FAILED || (status == SPOOL_FORMAT_EXPIRED && !may_expire(truth))) {
+        world_fail("the notification %llx to %s is finished with status %u", (unsigned long long)truth->id, to, status);
     }
-    snprintf(address, sizeof address, "%.*s", (int)item.value.length, item.value.data);
-    return oracle_recipient(address, ret_letter);
+    letter->bounce_expired |= status == SPOOL_FORMAT_EXPIRED || status == 0;
 }
 
 void oracle_finished(const struct truth *truth, unsigned index, unsigned status)
 {
+    struct envelope_item item;
+    char address[ORACLE_ADDRESS_BYTES];
     struct letter *letter = NULL;
-    struct recipient *recipient = recipient_of(truth, index, &letter);
+    CHECK(envelope_recipient(bytes_of(truth->envelope, truth->envelope_bytes), index, &item));
+    snprintf(address, sizeof address, "%.*s", (int)item.value.length, item.value.data);
+    struct recipient *recipient = oracle_recipient(address, &letter);
     if (recipient == NULL) {
-        return; /* of a notification */
+        notification_finished(truth, address, status);
+        return;
     }
     recipient->finished = true;
     const char *wrong = status == SPOOL_FORMAT_DELIVERED && recipient->delivered == 0 ? "nobody took it"
@@ -321,7 +325,8 @@ static const struct recipient *unsettled(const struct letter *letter)
     }
     for (unsigned i = 0; i < letter->recipient_count; i++) {
         const struct recipient *recipient = &letter->recipients[i];
-        bool silent = letter->sender[0] == '\0' && (recipient->may_fail || may_expire(letter->truth));
+        bool silent = (letter->sender[0] == '\0' || letter->bounce_expired) &&
+                      (recipient->may_fail || may_expire(letter->truth));
         if (recipient->accepted && recipient->delivered == 0 && recipient->bounced == 0 && !silent) {
             return recipient;
         }

@@ -40,6 +40,7 @@ struct letter {
     unsigned token;
     enum letter_state state;
     bool relaxed;
+    bool bounce_expired;               /* a notification about it waited too long for a host that takes it */
     char sender[ORACLE_ADDRESS_BYTES]; /* "": null */
     unsigned recipient_count;
     struct recipient recipients[ORACLE_RECIPIENTS_MAX];

@@ -22,9 +22,15 @@
 #include "base/check.h"
 #include "sim/run.h"
 
+#ifdef __SANITIZE_ADDRESS__ /* ten times slower */
+#define FIXED_SEEDS 100
+#define FRESH_SEEDS 60
+#define REPEATED_SEEDS 5
+#else
 #define FIXED_SEEDS 1000
-#define FRESH_SEEDS 1100
+#define FRESH_SEEDS 1000
 #define REPEATED_SEEDS 20
+#endif
 #define JOBS_MAX 64
 #define SECONDS_MAX 120 /* of real time, for one run */
 

@@ -79,6 +79,37 @@ static void note_token(struct truth *truth, const char *body, size_t length)
     }
 }
 
+static void take_state(struct truth *truth, const struct spool_format_state *state, bool durable)
+{
+    struct truth_state what = {state->status, state->attempts, state->next_attempt_s};
+    world_trace("truth:   recipient %u has status %u", state->recipient, state->status);
+    if (truth->recipients == 0) {
+        return; /* of a message that is known to nobody any more */
+    }
+    CHECK(state->recipient < truth->recipients);
+    if (durable && truth->states[state->recipient].status < FINISHED) {
+        truth->states[state->recipient] = what;
+        if (what.status >= FINISHED) {
+            oracle_finished(truth, state->recipient, what.status);
+        }
+    } else if (!durable) {
+        struct truth_perhaps *perhaps = world_new(sizeof *perhaps);
+        *perhaps = (struct truth_perhaps){truth->perhaps, state->recipient, what};
+        truth->perhaps = perhaps;
+    }
+}
+
+/* The states that a record carries, one behind the other. */
+static void take_states(struct truth *truth, const char *states, uint32_t length, bool durable)
+{
+    struct spool_format_state state;
+    for (uint32_t at = 0; at + sizeof state <= length;) {
+        memcpy(&state, states + at, sizeof state);
+        take_state(truth, &state, durable);
+        at += (uint32_t)((sizeof state + state.text_bytes + state.host_bytes + 3u) / 4 * 4);
+    }
+}
+
 static void take_message(struct truth *truth, const char *payload, uint32_t length, bool durable)
 {
     struct spool_format_message fixed;
@@ -116,39 +147,8 @@ static void take_message(struct truth *truth, const char *payload, uint32_t leng
     if (durable && !truth->durable) {
         truth->durable = true;
         oracle_durable(truth);
-    }
-}
-
-static void take_state(struct truth *truth, const struct spool_format_state *state, bool durable)
-{
-    struct truth_state what = {state->status, state->attempts, state->next_attempt_s};
-    world_trace("truth:   recipient %u has status %u", state->recipient, state->status);
-    if (truth->recipients == 0) {
-        return; /* of a message that is known to nobody any more */
-    }
-    CHECK(state->recipient < truth->recipients);
-    if (durable && truth->states[state->recipient].status < FINISHED) {
-        truth->states[state->recipient] = what;
-        if (what.status >= FINISHED) {
-            oracle_finished(truth, state->recipient, what.status);
-        }
-    } else if (!durable) {
-        struct truth_perhaps *perhaps = world_new(sizeof *perhaps);
-        *perhaps = (struct truth_perhaps){truth->perhaps, state->recipient, what};
-        truth->perhaps = perhaps;
-    }
-}
-
-static void take_outcome(struct truth *truth, const char *payload, uint32_t length, bool durable)
-{
-    struct spool_format_outcome head;
-    struct spool_format_state state;
-    memcpy(&head, payload, sizeof head);
-    uint32_t at = sizeof head;
-    for (uint32_t i = 0; i < head.states && at + sizeof state <= length; i++) {
-        memcpy(&state, payload + at, sizeof state);
-        take_state(truth, &state, durable);
-        at += (uint32_t)((sizeof state + state.text_bytes + state.host_bytes + 3u) / 4 * 4);
+        /* A relaxed message may be known here by its copy only: then what happened to it comes with that. */
+        take_states(truth, payload + sizeof fixed, fixed.states_bytes, true);
     }
 }
 
@@ -159,7 +159,10 @@ static void take_record(const struct spool_format_record *record, const char *pa
     switch (record->type) {
     case SPOOL_FORMAT_EXTENT: note_token(truth_of(record->message), payload, record->payload_bytes); break;
     case SPOOL_FORMAT_MESSAGE: take_message(truth_of(record->message), payload, record->payload_bytes, durable); break;
-    case SPOOL_FORMAT_OUTCOME: take_outcome(truth_of(record->message), payload, record->payload_bytes, durable); break;
+    case SPOOL_FORMAT_OUTCOME:
+        take_states(truth_of(record->message), payload + sizeof(struct spool_format_outcome),
+                    record->payload_bytes - (uint32_t)sizeof(struct spool_format_outcome), durable);
+        break;
     default: break;
     }
 }
