@@ -60,8 +60,9 @@ static void update_deadline(struct client_session *session)
     enum smtp_client_phase phase = smtp_client_phase(&session->client);
     if (session->sending != NULL || stream_sending(&session->stream)) {
         phase = SMTP_CLIENT_PHASE_BODY;
-    } else if (phase == session->waiting_phase && session->client.replies == session->waiting_replies) {
-        return;
+    } else if (phase == session->waiting_phase && session->client.replies == session->waiting_replies &&
+               !(phase == SMTP_CLIENT_PHASE_IDLE && session->next != NULL)) {
+        return; /* but an idle connection whose message is on its way is no longer idle */
     }
     session->waiting_phase = phase;
     session->waiting_replies = session->client.replies;
@@ -295,6 +296,7 @@ static bool connect_here(struct client_session *session)
     session->tls_failed = false;
     session->tls_host_failed = false;
     session->handshaking = false;
+    session->broken = false;
     session->tls[0] = '\0';
     session->tls_problem[0] = '\0';
     session->waiting_phase = SMTP_CLIENT_PHASE_COUNT;
@@ -618,7 +620,10 @@ static bool last_words(struct client_session *session)
     if (session->stream.error == 0 || session->stream.eof || !session->stream.receive.in_flight) {
         return false;
     }
-    set_deadline(session, CLIENT_SESSION_LAST_WORDS_MS);
+    if (!session->broken) {
+        session->broken = true;
+        set_deadline(session, CLIENT_SESSION_LAST_WORDS_MS);
+    }
     return true;
 }
 

@@ -54,6 +54,7 @@ struct client_session {
     bool useful;   /* a message was answered on it, or it waited for one */
     bool dot_sent; /* the end of the last body was handed to the kernel */
     bool timed_out;
+    bool broken;                          /* it can't be sent on any more: what the host has said is yet read */
     bool handshaking;                     /* TLS */
     bool in_clear;                        /* called again without TLS */
     bool tls_failed;                      /* STARTTLS was refused, or the handshake came to nothing */
