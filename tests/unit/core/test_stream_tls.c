@@ -273,7 +273,7 @@ static void test_cuts_at_every_octet(void **state)
     for (int direction = 0; direction < 2; direction++) {
         size_t at = 1;
         while (cut_at(*state, direction, at, at % 2 == 0)) {
-            at += at < 16 ? 1 : 5;
+            at++;
         }
         assert_in_range(at, 300, 4000);
     }
