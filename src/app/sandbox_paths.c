@@ -37,6 +37,9 @@ static void visit_file(struct walk *walk, const char *path)
 {
     char *real = path[0] == '/' ? realpath(path, NULL) : NULL;
     visit_parent(walk, path, strlen(path), false);
+    if (path[0] != '\0' && strchr(path, '/') == NULL) {
+        visit(walk, ".", false); /* the configuration's own path may be relative */
+    }
     if (real != NULL && strcmp(real, path) != 0) { /* as of certificates that a tool renews */
         visit_parent(walk, real, strlen(real), false);
     }

@@ -120,6 +120,16 @@ def test_off(passwords):
     assert reload(server, auth={"passwords": outside})
 
 
+def test_a_relative_path_of_the_configuration(make_server, sink):
+    server = make_server(sink, start=False)
+    server.write_config()
+    with open(server.log_path, "ab") as log:
+        server.process = subprocess.Popen([BINARY, "serve", "--config", "ringpost.conf"], stdout=log, stderr=log,
+                                          cwd=server.directory)
+    server.wait_ready()
+    assert reload(server, hostname="other.test")
+
+
 @as_root
 def test_the_user_and_its_port(make_server, sink):
     """From root with a port below 1024 to nobody with nothing."""
