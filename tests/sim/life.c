@@ -70,7 +70,8 @@ static void write_configuration(const char *path)
             "admin = { listen = \"off\"; socket = \"\"; };\n"
             "events = { path = \"\"; };\n"
             "log = { level = \"%s\"; };\n"
-            "stop_timeout = \"30s\";\n",
+            "stop_timeout = \"30s\";\n"
+            "sandbox = \"off\";\n",
             (unsigned long long)settings.expire_s, world.tracing ? "debug" : "error");
     fclose(file);
 }
