@@ -66,7 +66,8 @@ static void print_listeners(const struct settings *settings)
         buffer_append_string(&text, modes[listener->tls]);
         buffer_append_format(&text, ", %s, messages to ", listener->durability == SETTINGS_SYNC ? "sync" : "relaxed");
         config_value_put_size(&text, listener->message_bytes_max);
-        buffer_append_format(&text, ", %u connections, relay for", listener->connections_max);
+        buffer_append_format(&text, ", %u connections%s", listener->connections_max,
+                             listener->relay_networks_count != 0 ? ", relay for" : "");
         for (unsigned j = 0; j < listener->relay_networks_count && j < 8; j++) {
             buffer_append_string(&text, " ");
             config_value_put_network(&text, &listener->relay_networks[j]);

@@ -263,7 +263,8 @@ static void complete_auto(struct settings *settings, struct settings_listener *l
         listener->certificates_count = settings->tls.certificates_count;
     }
     if (listener->tls == SETTINGS_TLS_AUTO) {
-        listener->tls = listener->certificates_count != 0 ? SETTINGS_TLS_STARTTLS : SETTINGS_TLS_OFF;
+        bool possible = listener->certificates_count != 0 && !is_unix(listener);
+        listener->tls = possible ? SETTINGS_TLS_STARTTLS : SETTINGS_TLS_OFF;
     }
     if ((listener->extensions & BIT(SETTINGS_EXTENSION_AUTO)) != 0) {
         listener->extensions = (listener->extensions & ~BIT(SETTINGS_EXTENSION_AUTO)) | extensions_of(listener);
