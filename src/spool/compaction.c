@@ -1,14 +1,15 @@
 /* When is a segment worth emptying by hand?
  *
  *   rescue  a write to it failed, or its damage has been seen: what is live in it is rewritten at once
- *   space   the files hold more than 1.3 times what is live, and three segments: first carry the graves out of
- *           segments that hold nothing else, then empty the one with the least in it, until it is 1.2 times and two
+ *   space   the files hold more than 1.25 times what is live, and four segments: first the graves are carried out of
+ *           segments that hold nothing else, then the one with the least in it is emptied, and so on until it is 1.1
+ *           times and three, or no segment is left that is less than 70 % full
  *   idle    less than half of it is live and nothing much is being received
  *
  * What is moved goes to the one log that new mail goes to, and most of that is dead in seconds. Moved little by little
- * it would lie among the dead again, and be moved again soon after. So it moves in bursts, at least as fast as mail
- * comes in, one segment after the other: what is written meanwhile is mostly moved, stays dense, and, being of one age,
- * dies together. Between the two thresholds nothing moves.
+ * it would lie among the dead again, and be moved again soon after. So it moves in bursts, several times as fast as
+ * mail comes in if the disk can, one segment after the other: what is written meanwhile is mostly moved, stays dense,
+ * and, being of one age, dies together. Between the two thresholds nothing moves.
  *
  * Carrying graves is what keeps one stuck message from holding up the whole log: its segment cannot be emptied, so
  * the next one, which has outcomes of its neighbours, cannot either, and so on for ever. A grave is 16 bytes, so that
@@ -22,10 +23,13 @@
 #include "spool/spool_private.h"
 
 #define COMPACTION_IDLE_BYTES (1u << 20) /* received per tick: more is not idle */
-#define COMPACTION_UPPER_TENTHS 3        /* more than the live bytes, */
-#define COMPACTION_UPPER_SEGMENTS 3
-#define COMPACTION_LOWER_TENTHS 2
-#define COMPACTION_LOWER_SEGMENTS 2
+#define COMPACTION_UPPER_PERCENT 125     /* of the live bytes, */
+#define COMPACTION_UPPER_SEGMENTS 4      /* and the open one, one being sealed, two not drained yet */
+#define COMPACTION_LOWER_PERCENT 110
+#define COMPACTION_LOWER_SEGMENTS 3
+#define COMPACTION_BURST 8           /* times what comes in */
+#define COMPACTION_AGAIN_MS 1000     /* until what could not be moved is tried again; doubled each time */
+#define COMPACTION_AGAIN_MAX 3600000 /* the longest wait */
 
 static void compaction_timer(struct timer *timer)
 {
@@ -37,6 +41,7 @@ void compaction_init(struct spool *spool, uint32_t bytes_per_second)
 {
     spool->compaction.bytes_per_second = bytes_per_second != 0 ? bytes_per_second : 32u << 20;
     spool->compaction.wanted = true;
+    spool->compaction.again_wait_ms = COMPACTION_AGAIN_MS;
     wheel_timer_init(&spool->compaction.timer, compaction_timer);
 }
 
@@ -58,17 +63,17 @@ static bool compaction_movable(const struct segment *segment)
            !segment->unmovable;
 }
 
-static bool compaction_beyond(const struct spool *spool, unsigned tenths, unsigned segments)
+static bool compaction_beyond(const struct spool *spool, unsigned percent, unsigned segments)
 {
     uint64_t used = (uint64_t)(spool->segments.count - spool->segments.spares) * spool->segment_bytes;
-    return used > spool->live_bytes + spool->live_bytes / 10 * tenths + (uint64_t)segments * spool->segment_bytes;
+    return used > spool->live_bytes / 100 * percent + (uint64_t)segments * spool->segment_bytes;
 }
 
 /* A burst begins above the upper threshold and ends below the lower one. */
 static bool compaction_space_wanted(const struct spool *spool)
 {
-    return compaction_beyond(spool, COMPACTION_UPPER_TENTHS, COMPACTION_UPPER_SEGMENTS) ||
-           (spool->compaction.burst && compaction_beyond(spool, COMPACTION_LOWER_TENTHS, COMPACTION_LOWER_SEGMENTS)) ||
+    return compaction_beyond(spool, COMPACTION_UPPER_PERCENT, COMPACTION_UPPER_SEGMENTS) ||
+           (spool->compaction.burst && compaction_beyond(spool, COMPACTION_LOWER_PERCENT, COMPACTION_LOWER_SEGMENTS)) ||
            (spool->supply.failed && spool->segments.spares <= SPOOL_RESERVE);
 }
 
@@ -93,7 +98,8 @@ static uint64_t compaction_score(const struct spool *spool, const struct segment
     if (!compaction_movable(segment) || weight == 0) {
         return UINT64_MAX;
     }
-    bool good = (space && weight < segment->bytes / 10 * 9) || (idle && weight < segment->used / 2);
+    bool full = compaction_beyond(spool, COMPACTION_UPPER_PERCENT, COMPACTION_UPPER_SEGMENTS) || spool->supply.failed;
+    bool good = (space && weight < segment->bytes / 10 * (full ? 9 : 7)) || (idle && weight < segment->used / 2);
     return good ? 2 + weight : UINT64_MAX;
 }
 
@@ -139,19 +145,25 @@ static bool compaction_touches(const struct spool *spool, const struct index_slo
 static struct mover *compaction_free_mover(struct compaction *compaction)
 {
     for (unsigned i = 0; i < COMPACTION_MOVERS; i++) {
-        if (compaction->movers[i].phase == MOVER_IDLE) {
-            return &compaction->movers[i];
+        struct mover *mover = &compaction->movers[compaction->hand++ % COMPACTION_MOVERS];
+        if (mover->phase == MOVER_IDLE) {
+            return mover;
         }
     }
     return NULL;
 }
 
-static void compaction_give_up(struct compaction *compaction)
+static void compaction_give_up(struct spool *spool)
 {
+    struct compaction *compaction = &spool->compaction;
     struct segment *victim = compaction->victim;
     compaction->victim = NULL;
-    /* What could not be moved now (outcomes in flight) may be when the next segment is full. */
+    /* What could not be moved now (outcomes in flight) may be later, or when the next segment is full. */
     victim->unmovable = compaction->moved == 0;
+    if (victim->unmovable && compaction->again_ms == 0) {
+        compaction->again_ms = spool->shard->now_ms + compaction->again_wait_ms;
+        compaction->again_wait_ms *= compaction->again_wait_ms < COMPACTION_AGAIN_MAX ? 2 : 1;
+    }
 }
 
 static void compaction_end_scan(struct spool *spool)
@@ -162,12 +174,12 @@ static void compaction_end_scan(struct spool *spool)
         return;
     }
     if (compaction->carried || !compaction_carriable(victim) || spool->stopping) {
-        compaction_give_up(compaction);
+        compaction_give_up(spool);
     } else if (carrier_start(spool, &compaction->carrier, victim)) {
         compaction->carried = true;
         compaction->busy++;
     } else {
-        compaction_give_up(compaction);
+        compaction_give_up(spool);
     }
     compaction->wanted = true;
 }
@@ -178,7 +190,7 @@ static void compaction_step(struct spool *spool)
     uint16_t victim = compaction->victim->index;
     uint32_t looked = 0;
     while (compaction->scan < spool->index.begun) {
-        struct mover *mover = compaction_free_mover(compaction);
+        struct mover *mover = compaction->busy < COMPACTION_MOVERS ? compaction_free_mover(compaction) : NULL;
         if (mover == NULL || compaction->flight_bytes > COMPACTION_FLIGHT_BYTES || looked++ == COMPACTION_SCAN ||
             (compaction->budget <= 0 && !compaction->urgent) || spool->stopping) {
             return;
@@ -201,14 +213,21 @@ void compaction_forget(struct spool *spool, const struct segment *segment)
     }
 }
 
-void compaction_renew(struct spool *spool)
+static void compaction_again(struct spool *spool)
 {
+    spool->compaction.again_ms = 0;
     for (uint32_t i = 0; i < spool->segments.capacity; i++) {
         if (spool->segments.at[i] != NULL) {
             spool->segments.at[i]->unmovable = false;
         }
     }
     spool->compaction.wanted = true;
+}
+
+void compaction_renew(struct spool *spool)
+{
+    spool->compaction.again_wait_ms = COMPACTION_AGAIN_MS;
+    compaction_again(spool);
 }
 
 void compaction_finished(struct spool *spool, bool moved, uint64_t bytes)
@@ -232,13 +251,14 @@ static void compaction_next(struct spool *spool)
     compaction->urgent = compaction->victim != NULL && (compaction->victim->suspect || spool->supply.failed);
 }
 
-/* The ration is that of the configuration, or what has come in: compaction must not fall behind for ever. */
+/* The ration is that of the configuration; in a burst it goes by what comes in. */
 static void compaction_tick(struct spool *spool)
 {
     struct compaction *compaction = &spool->compaction;
     uint64_t received = spool->writer.appended_bytes - compaction->seen_bytes;
     int64_t ration = compaction->bytes_per_second / (1000 / COMPACTION_TICK_MS);
-    ration = received > (uint64_t)ration && received <= INT64_MAX ? (int64_t)received : ration;
+    int64_t burst = (int64_t)(received * COMPACTION_BURST);
+    ration = compaction->burst && burst > ration ? burst : ration;
     compaction->due = false;
     compaction->idle = received < COMPACTION_IDLE_BYTES;
     compaction->seen_bytes = spool->writer.appended_bytes;
@@ -252,6 +272,9 @@ void compaction_run(struct spool *spool)
 {
     struct compaction *compaction = &spool->compaction;
     compaction->wanted |= spool->look;
+    if (compaction->again_ms != 0 && spool->shard->now_ms >= compaction->again_ms) {
+        compaction_again(spool);
+    }
     if (compaction->due) {
         compaction_tick(spool);
     } else if (compaction->victim == NULL && compaction->burst && compaction->budget > 0 && !spool->stopping) {
@@ -268,5 +291,7 @@ void compaction_run(struct spool *spool)
     }
     if ((compaction->wanted || compaction->victim != NULL) && !spool->stopping && !wheel_armed(&compaction->timer)) {
         shard_arm(spool->shard, &compaction->timer, COMPACTION_TICK_MS);
+    } else if (compaction->again_ms != 0 && !spool->stopping && !wheel_armed(&compaction->timer)) {
+        wheel_arm(&spool->shard->wheel, &compaction->timer, compaction->again_ms);
     }
 }

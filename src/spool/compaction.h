@@ -11,8 +11,8 @@
 #include "spool/mover.h"
 #include "spool/spool.h"
 
-#define COMPACTION_MOVERS 64
-#define COMPACTION_FLIGHT_BYTES (2u << 20) /* of messages being moved: more only for a single one */
+#define COMPACTION_MOVERS 256
+#define COMPACTION_FLIGHT_BYTES (4u << 20) /* of messages being moved: more only for a single one */
 #define COMPACTION_TICK_MS 50
 #define COMPACTION_SCAN 16384 /* slots looked at per turn */
 
@@ -25,7 +25,9 @@ struct compaction {
     bool carried; /* the victim's graves were tried */
     bool urgent;  /* the disk failed or is full: no rate limit */
     uint32_t bytes_per_second;
-    int64_t budget;      /* bytes */
+    int64_t budget;    /* bytes */
+    uint64_t again_ms; /* when what could not be moved is tried again; 0: there is nothing */
+    uint64_t again_wait_ms;
     uint64_t seen_bytes; /* the writer's appended_bytes at the last tick */
     struct segment *victim;
     uint32_t scan; /* next slot to look at */
@@ -33,6 +35,7 @@ struct compaction {
     uint32_t busy;         /* movers at work */
     uint64_t flight_bytes; /* they hold */
     struct mover movers[COMPACTION_MOVERS];
+    unsigned hand; /* where a free one is looked for next */
     struct carrier carrier;
 };
 

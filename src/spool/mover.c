@@ -11,11 +11,11 @@
  * large.
  *
  * Everything is read through the ring into memory of our own and verified before it is written again, so damage is
- * found here (the message is quarantined) and not copied.
+ * found here (the message is quarantined) and not copied. What cannot be read at all is left alone: a disk that fails
+ * answers EIO for everything, also for what the page cache still has, and will be delivered from there.
  */
 #include "spool/mover.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +24,7 @@
 #include "spool/quarantine.h"
 #include "spool/spool_private.h"
 
-#define MOVER_STATE_BYTES 8192 /* read at first of an OUTCOME record */
+#define MOVER_STATE_BYTES 1024 /* read at first of an OUTCOME record */
 
 static void mover_next(struct mover *mover);
 
@@ -101,9 +101,7 @@ static bool mover_prepare(struct mover *mover, struct bytes payload)
 static void mover_read_done(struct mover *mover, int result)
 {
     struct bytes payload;
-    if (mover_slot(mover) == NULL) {
-        mover_end(mover, false);
-    } else if (result < 0 && result != -EIO) {
+    if (mover_slot(mover) == NULL || result < 0) {
         mover_end(mover, false);
     } else if (result != (int)mover->data_bytes || !mover_verify(mover, mover->data, mover->data_bytes, mover->epoch,
                                                                  mover->offset, SPOOL_FORMAT_MESSAGE, &payload)) {
@@ -226,7 +224,7 @@ static void mover_extent_read(struct mover *mover, int result)
 {
     struct bytes payload;
     const struct segment *segment = mover->spool->segments.at[mover->piece_segment];
-    if (mover_slot(mover) == NULL || segment == NULL || (result < 0 && result != -EIO)) {
+    if (mover_slot(mover) == NULL || segment == NULL || result < 0) {
         mover_end(mover, false);
     } else if (result != (int)mover->piece_bytes ||
                !mover_verify(mover, mover->piece, mover->piece_bytes, segment->epoch, mover->piece_offset,
