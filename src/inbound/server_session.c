@@ -144,8 +144,12 @@ static void talk(struct server_session *session)
     session_command_answer_end(session);
     session_auth_conclude(session);
     while (more && may_step(session)) {
+        bool in_body = smtp_server_in_body(&session->machine);
         consider_stop(session);
         more = (session->farewell == NULL || session_output_say_farewell(session)) && step(session);
+        if (!in_body && smtp_server_in_body(&session->machine)) { /* or in a chunk that is only read over */
+            session->message_ms = session->data_ms = session_now_ms(session);
+        }
         if (session->errors != session->machine.errors) {
             charge_errors(session);
         }
@@ -171,15 +175,28 @@ static void talk(struct server_session *session)
     }
 }
 
+/* Nobody but us wanted the end: the client may still be sending. */
+static bool is_cut_short(const struct server_session *session)
+{
+    const struct smtp_server *machine = &session->machine;
+    return session->farewell != NULL || machine->errors >= machine->config->errors_max ||
+           stream_input(&session->stream).length != 0;
+}
+
 static void leave(struct server_session *session)
 {
     if (session->sent != session->out.length || stream_sending(&session->stream)) {
         return;
     }
+    /* Inside TLS our end is said by close_notify, which goes out when the stream is closed. */
+    if (session->stream.secured && !is_cut_short(session)) {
+        server_session_close(session, false);
+        return;
+    }
     session->stage = SESSION_LINGERING;
     session->phase_ms = session_now_ms(session);
     session->counted_bytes = session->stream.received_bytes;
-    if (!session->stream.secured) { /* else our end is said by close_notify, when the stream is closed */
+    if (!session->stream.secured) {
         shutdown(session->stream.fd, SHUT_WR);
     }
 }
@@ -357,8 +374,8 @@ static void timer_fired(struct timer *timer)
     }
     switch ((enum session_stage)session->stage) {
     case SESSION_HANDSHAKE: session_tls_failed(session, "The handshake took too long"); /* fall through */
-    case SESSION_PROXY:
-    case SESSION_LINGERING: server_session_close(session, true); return;
+    case SESSION_PROXY: server_session_close(session, true); return;
+    case SESSION_LINGERING: server_session_close(session, !session->stream.secured); return;
     case SESSION_PAUSING: server_session_greet(session); break;
     default:
         if (session->held_ms == 0) {

@@ -128,7 +128,6 @@ static void on_rcpt(struct server_session *session)
 
 static void on_data(struct server_session *session)
 {
-    session->message_ms = session->data_ms = session_now_ms(session);
     session_command_answer(session, "data", NULL);
 }
 
