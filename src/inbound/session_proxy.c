@@ -152,7 +152,8 @@ static bool address_of(const struct xclient_attribute *attribute, struct peer *r
     return !peer_is_local(ret_peer); /* nobody becomes a unix socket */
 }
 
-static const struct reply *log_in(struct server_session *session, const struct xclient_attribute *attribute)
+static const struct reply *log_in(const struct server_session *session, const struct xclient_attribute *attribute,
+                                  struct login_identity *ret_identity)
 {
     char room[XCLIENT_VALUE_BYTES_MAX];
     const struct credentials *credentials = session->inbound->accounts != NULL
@@ -167,7 +168,7 @@ static const struct reply *log_in(struct server_session *session, const struct x
         }
         return &no_account;
     }
-    session->identity = (struct login_identity){.credentials = credentials, .account = account};
+    *ret_identity = (struct login_identity){.credentials = credentials, .account = account};
     return NULL;
 }
 
@@ -175,18 +176,23 @@ static const struct reply *apply(struct server_session *session, struct bytes at
 {
     struct xclient_attribute attribute;
     struct peer peer = session->peer;
+    struct login_identity identity = {0};
     const struct reply *refusal = NULL;
-    login_identity_give(&session->identity);
-    session->identity = (struct login_identity){0};
     while (refusal == NULL && xclient_next(&attributes, &attribute)) {
         struct peer named;
         if (attribute.name == XCLIENT_ADDR && address_of(&attribute, &named)) {
             peer = named;
         } else if (attribute.name == XCLIENT_LOGIN && !attribute.unavailable) {
-            refusal = log_in(session, &attribute);
+            refusal = log_in(session, &attribute, &identity);
         }
     }
-    return refusal != NULL ? refusal : become(session, &peer);
+    refusal = refusal != NULL ? refusal : become(session, &peer);
+    struct login_identity *gone = refusal != NULL ? &identity : &session->identity; /* nothing has changed, or all */
+    login_identity_give(gone);
+    if (refusal == NULL) {
+        session->identity = identity;
+    }
+    return refusal;
 }
 
 void session_proxy_xclient(struct server_session *session)

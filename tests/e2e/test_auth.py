@@ -424,6 +424,24 @@ def test_external(submission, connect, authority):
     assert connect(server, mine).command("AUTH EXTERNAL " + b64("ann@a.test")) == 535
 
 
+# --- a proxy that has asked for the password already --------------------------------------------------------------------
+
+def test_xclient_login(submission, authority, connect):
+    server = submission(more=(accounts.line("gone@a.test", "x", "disabled"),), xclient_networks=("127.0.0.1",))
+    client = connect(server)
+    assert plain(client) == 235
+    assert client.command("XCLIENT LOGIN=nobody@a.test ADDR=192.0.2.1") == "550 5.7.1"
+    assert client.command("XCLIENT LOGIN=gone@a.test") == "550 5.7.1"
+    assert client.command("MAIL FROM:<ben@a.test>") == "550 5.7.1", "still ann"
+    assert client.command("XCLIENT LOGIN=[UNAVAILABLE] ADDR=127.0.0.1") == 220
+    client.hello()
+    assert client.command("MAIL FROM:<ann@a.test>") == "530 5.7.0", "nobody any more"
+    assert client.command("XCLIENT LOGIN=ann+40a.test") == 220
+    client.hello()
+    assert client.command("MAIL FROM:<ben@a.test>") == "550 5.7.1"
+    assert client.command("MAIL FROM:<ann@a.test>") == 250
+
+
 # --- programs of others -----------------------------------------------------------------------------------------------
 
 def test_smtplib(submission, authority, sink):

@@ -125,6 +125,22 @@ def test_pipelined_inside(secure, authority, sink):
     sink.wait(21)
 
 
+def test_the_end_is_said(secure, authority):
+    """close_notify comes behind the last reply, at once after QUIT and in a while after a 421."""
+    server = secure(errors_max=2)
+    for commands, code in ((["QUIT"], 221), (["NONSENSE", "NONSENSE"], 421)):
+        client = Client(server.implicit_port, greeting=False)
+        client.socket = authority.context().wrap_socket(client.socket, server_hostname=HOST, suppress_ragged_eofs=False)
+        assert client.reply() == 220
+        begin = time.monotonic()
+        replies = [client.command(command) for command in commands]
+        if code == 421 and replies[-1] != 421:
+            replies.append(client.reply())
+        assert replies[-1] == code
+        assert client.socket.recv(1) == b""
+        assert time.monotonic() - begin < (1 if code == 221 else 5)
+
+
 # --- what comes in the clear stays in the clear -----------------------------------------------------------------------
 
 INJECTED = b"EHLO evil\r\nMAIL FROM:<evil@evil.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\nSubject: evil\r\n\r\n.\r\n"
