@@ -177,22 +177,8 @@ static void look(void)
     run.live_max = now.live_bytes > run.live_max ? now.live_bytes : run.live_max;
 }
 
-static uint64_t device_bytes(void)
-{
-    char line[64];
-    unsigned long long bytes = 0;
-    FILE *file = fopen("/proc/self/io", "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        sscanf(line, "write_bytes: %llu", &bytes);
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return bytes;
-}
-
 struct written {
-    uint64_t log, compacted, overhead, device, messages;
+    uint64_t log, compacted, overhead, messages;
 };
 
 static struct written written_now(void)
@@ -201,7 +187,6 @@ static struct written written_now(void)
     return (struct written){.log = metrics->spool_written_bytes,
                             .compacted = metrics->spool_compacted_bytes,
                             .overhead = metrics->spool_overhead_bytes,
-                            .device = device_bytes(),
                             .messages = run.appended};
 }
 
@@ -224,10 +209,9 @@ static void print_result(const struct written *half, double seconds)
     printf("{\"messages\": %llu, \"seconds\": %.1f, \"deferred_percent\": %llu, \"span\": %llu, \"segment_kib\": %u, ",
            (unsigned long long)run.messages, seconds, (unsigned long long)run.percent, (unsigned long long)run.span,
            run.settings.segment_bytes >> 10);
-    printf("\"write_amplification\": %.3f, \"moved\": %.3f, \"overhead\": %.3f, \"device_amplification\": %.3f, ",
+    printf("\"write_amplification\": %.3f, \"moved\": %.3f, \"overhead\": %.3f, ",
            (double)(end.log - half->log + end.overhead - half->overhead) / body,
-           (double)(end.compacted - half->compacted) / body, (double)(end.overhead - half->overhead) / body,
-           (double)(end.device - half->device) / body);
+           (double)(end.compacted - half->compacted) / body, (double)(end.overhead - half->overhead) / body);
     print_latencies("commit", &run.commit);
     print_latencies("outcome", &run.outcome);
     printf("\"live_mib\": %.1f, \"used_mib\": %.1f, \"files_mib\": %.1f, \"used_beyond_4_segments_to_live\": %.2f}\n",

@@ -70,8 +70,7 @@ static void tell_device(const struct disk_device *device, bool machine_is_virtua
     }
     if (device->virtual || machine_is_virtual) {
         note("a virtual machine: a sync is worth what the host makes of it. Ask for cache=none or cache=writethrough");
-        note(
-            "(not unsafe, and writeback only where the host passes flushes on), and for disks that keep what they confirm");
+        note("(not unsafe, and writeback only where flushes are passed on), and for disks that keep what they confirm");
     }
 }
 
@@ -131,8 +130,7 @@ static void judge_times(const struct disk_sync results[DISK_SYNC_SIZES], bool ro
     }
     if (rotating && results[0].p50_ms >= CACHED_MS && results[0].p50_ms < ROTATION_MS) {
         note("it is said to rotate, and answers faster than that allows: a cache confirms, the host's or a");
-        note(
-            "controller's, or a virtual disk says nothing about what is below it. Is that cache kept when the power fails?");
+        note("controller's, or a virtual disk says nothing of what is below it. Is that cache kept without power?");
     }
     if (results[0].p50_ms > SLOW_MS) {
         snprintf(text, sizeof text, "a sync takes %.0f ms: every 250 waits for one, or for two", results[0].p50_ms);

@@ -51,7 +51,6 @@ def attempt(port, recipient):
     """The last reply to a transaction that may end anywhere."""
     try:
         with Client(port) as client:
-            reply = client.greeting if hasattr(client, "greeting") else 220
             client.hello()
             for line in ("MAIL FROM:<a@a.test>", f"RCPT TO:<{recipient}>"):
                 reply = client.command(line)
