@@ -113,7 +113,17 @@ SIM_WRAPPED := socket bind listen setsockopt getsockopt getpeername getsockname 
 .PHONY: unit transcript fuzz
 unit: $(UNIT)
 transcript: $(TRANSCRIPT)
-fuzz: $(FUZZERS)
+# `make fuzz` builds the targets; `make fuzz T=smtp_server SECONDS=600` runs one under libFuzzer, keeps what it finds to be
+# new in build/fuzz/smtp_server, and leaves a crash there too.
+FOUND = $(B)/fuzz/$(T)
+fuzz: $(if $(T),fuzz-run,$(FUZZERS))
+.PHONY: fuzz-run
+fuzz-run:
+	@test -f tests/fuzz/fuzz_$(T).c || { echo 'T is one of: $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))' >&2; exit 2; }
+	@$(MAKE) --no-print-directory FUZZ=1 T= fuzz
+	@mkdir -p $(FOUND)
+	$(shell $(MAKE) -s --no-print-directory FUZZ=1 T= print-O)/tests/fuzz/fuzz_$(T) -max_total_time=$(or $(SECONDS),60) \
+		-timeout=10 -rss_limit_mb=2048 -artifact_prefix=$(FOUND)/ $(FOUND) tests/fuzz/corpus/$(T)
 $(TRANSCRIPT): $(TRANSCRIPT_OBJECTS)
 $(SIM): $(SIM_OBJECTS)
 $(SIM): private LDFLAGS += $(SIM_WRAPPED:%=-Wl,--wrap=%)

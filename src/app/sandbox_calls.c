@@ -265,6 +265,12 @@ static int allow_all(scmp_filter_ctx filter)
     return error;
 }
 
+/* The low half of an argument, which is all that the kernel looks at there. */
+static struct scmp_arg_cmp argument_is(unsigned argument, unsigned value)
+{
+    return (struct scmp_arg_cmp){.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = UINT32_MAX, .datum_b = value};
+}
+
 /* Those of which only some arguments are allowed. */
 static int allow_some(scmp_filter_ctx filter)
 {
@@ -276,14 +282,13 @@ static int allow_some(scmp_filter_ctx filter)
                        : seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(clone), 1,
                                           SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
     for (size_t i = 0; i < sizeof families / sizeof *families && error == 0; i++) {
-        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(socket), 1,
-                                 SCMP_A0_32(SCMP_CMP_EQ, (unsigned)families[i]));
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(socket), 1, argument_is(0, (unsigned)families[i]));
     }
     for (size_t i = 0; i < sizeof requests / sizeof *requests && error == 0; i++) {
-        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(ioctl), 1, SCMP_A1_32(SCMP_CMP_EQ, requests[i]));
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(ioctl), 1, argument_is(1, requests[i]));
     }
     for (size_t i = 0; i < sizeof options / sizeof *options && error == 0; i++) {
-        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(prctl), 1, SCMP_A0_32(SCMP_CMP_EQ, (unsigned)options[i]));
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(prctl), 1, argument_is(0, (unsigned)options[i]));
     }
     /* Memory that may be executed could be written before: only what is mapped from a library that is loaded late. */
     error = error != 0 ? error

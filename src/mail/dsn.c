@@ -133,8 +133,8 @@ static void put_explanation(struct writer *w, const struct dsn *dsn)
 {
     static const char *const words[] = {
         [FAILURE] = ".\r\n\r\nYour message could not be delivered to the recipients below.\r\n",
-        [DELAY] = ".\r\n\r\nYour message could not be delivered yet. Nothing needs to be done: it is still being\r\n"
-                  "tried, and you will be told if it fails for good.\r\n",
+        [DELAY] = (".\r\n\r\nYour message could not be delivered yet. Nothing needs to be done: it is still being\r\n"
+                   "tried, and you will be told if it fails for good.\r\n"),
         [SUCCESS] = ".\r\n\r\nYou asked to be told what became of your message.\r\n",
     };
     put_delimiter(w, dsn,
