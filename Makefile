@@ -122,7 +122,7 @@ fuzz-run:
 	@test -f tests/fuzz/fuzz_$(T).c || { echo 'T is one of: $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))' >&2; exit 2; }
 	@$(MAKE) --no-print-directory FUZZ=1 T= fuzz
 	@mkdir -p $(FOUND)
-	$(shell $(MAKE) -s --no-print-directory FUZZ=1 T= print-O)/tests/fuzz/fuzz_$(T) -max_total_time=$(or $(SECONDS),60) \
+	$(shell $(MAKE) -s --no-print-directory FUZZ=1 T= B='$(B)' print-O)/tests/fuzz/fuzz_$(T) -max_total_time=$(or $(SECONDS),60) \
 		-timeout=10 -rss_limit_mb=2048 -artifact_prefix=$(FOUND)/ $(FOUND) tests/fuzz/corpus/$(T)
 $(TRANSCRIPT): $(TRANSCRIPT_OBJECTS)
 $(SIM): $(SIM_OBJECTS)
