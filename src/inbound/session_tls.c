@@ -36,7 +36,7 @@ void session_tls_start(struct server_session *session)
     int error = context == NULL ? -EBUSY
                 : early         ? stream_tls_start_implicit(&session->stream, context)
                                 : stream_tls_start_server(&session->stream, context);
-    if (error != 0) {
+    if (error != 0 || session->stream.eof) { /* an end that came with STARTTLS wakes nobody again */
         server_session_close(session, false);
     }
 }
