@@ -146,7 +146,7 @@ SPOOL_TOOLS := $(call program,$(wildcard bench/spool/*.c bench/tls/*.c))
 tools: $(TOOLS) $(SPOOL_TOOLS)
 $(TOOLS): $(O)/%: $(O)/%.o
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ $(if $(findstring /floor_,$@),-luring)
+	$(Q)$(LINK) -o $@ $^ $(if $(findstring /floor_,$@),-luring) $(if $(filter %_tls,$@),-lssl -lcrypto)
 $(SPOOL_TOOLS): $(O)/%: $(O)/%.o $(LIB) $(WOLFSSL_LIB)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LIB) $(LIBS)
@@ -180,7 +180,7 @@ deps deps-build:
 	@WOLFSSL=$(WOLFSSL) deploy/deps/packages build
 	@$(if $(WOLFSSL_LIB),test -e $(WOLFSSL_LIB) || deploy/deps/wolfssl $(DEPS)/wolfssl)
 deps-demo: deps-build
-	@deploy/deps/packages -- python3
+	@deploy/deps/packages -- python3 openssl libssl-dev
 	@deploy/deps/tools $(DEPS) smtp-source smtp-sink
 deps-test: deps-demo
 	@deploy/deps/packages test

@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "latency.h"
+#include "wire.h"
 
 #define INPUT_BYTES 65536
 #define REPLY_BYTES 16384
@@ -42,7 +43,8 @@
 #define FNV_PRIME 0x100000001b3u
 
 struct session {
-    int fd;
+    struct wire wire;
+    bool upgrade;    /* TLS begins when the replies are sent */
     bool data;       /* between 354 and the final dot */
     bool hashing;    /* the marker header was seen */
     uint64_t due_ms; /* when the reply to the final dot may go; 0: nothing waits */
@@ -140,7 +142,7 @@ static bool flush_replies(struct session *session)
         return send_late(session);
     }
     while (sent < session->reply_length) {
-        ssize_t n = send(session->fd, session->reply + sent, session->reply_length - sent, MSG_NOSIGNAL);
+        ssize_t n = wire_send(&session->wire, session->reply + sent, session->reply_length - sent);
         if (n < 0) {
             return false; /* replies are a few bytes: a peer that never reads them is not worth a write queue */
         }
@@ -182,7 +184,7 @@ static void count_message(struct session *session)
 static void listen_to(struct session *session, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = session};
-    epoll_ctl(sink.epoll, EPOLL_CTL_MOD, session->fd, &event);
+    epoll_ctl(sink.epoll, EPOLL_CTL_MOD, session->wire.fd, &event);
 }
 
 static void end_message(struct session *session)
@@ -264,7 +266,14 @@ static bool command(struct session *session, const char *line, size_t length)
         say(session, session->data ? "354 go on\r\n" : "503 5.5.1 no recipients\r\n");
         return true;
     case 'Q': say(session, "221 2.0.0 bye\r\n"); return false;
-    case 'E': say(session, "250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n"); return true;
+    case 'E':
+        say(session, "250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n");
+        say(session, wire_upgrades(&session->wire) ? "250-STARTTLS\r\n250 SIZE 0\r\n" : "250 SIZE 0\r\n");
+        return true;
+    case 'S':
+        session->upgrade = wire_upgrades(&session->wire);
+        say(session, session->upgrade ? "220 2.0.0 go on\r\n" : "502 5.5.1 no\r\n");
+        return true;
     case 'X':
         if (length > 1 && (line[1] & ~0x20) == 'R') {
             sink.latency = (struct latency){0};
@@ -355,7 +364,12 @@ static bool take_input(struct session *session)
     }
     memmove(session->input, session->input + at, session->input_length - at);
     session->input_length -= at;
-    return flush_replies(session) && open;
+    open &= flush_replies(session);
+    if (session->upgrade && open) {
+        session->upgrade = false;
+        wire_secure(&session->wire);
+    }
+    return open;
 }
 
 static void close_session(struct session *session)
@@ -368,28 +382,27 @@ static void close_session(struct session *session)
         listen_to(session, 0);
         return;
     }
-    close(session->fd);
+    wire_close(&session->wire);
     free(session);
 }
 
-static void serve(struct session *session)
+/* True when there may be more at once. */
+static bool serve(struct session *session)
 {
     size_t room = INPUT_BYTES - session->input_length;
     if (session->due_ms != 0 || session->ending || room == 0) {
-        return;
+        return false;
     }
-    ssize_t n = recv(session->fd, session->input + session->input_length, room, 0);
+    ssize_t n = wire_receive(&session->wire, session->input + session->input_length, room);
     if (n < 0 && errno == EAGAIN) {
-        return;
+        return false;
     }
-    if (n <= 0) {
+    session->input_length += n > 0 ? (size_t)n : 0;
+    if (n <= 0 || !take_input(session)) {
         close_session(session);
-        return;
+        return false;
     }
-    session->input_length += (size_t)n;
-    if (!take_input(session)) {
-        close_session(session);
-    }
+    return wire_more(&session->wire);
 }
 
 static void serve_late(void)
@@ -398,7 +411,7 @@ static void serve_late(void)
         struct late *late = sink.late_first;
         struct session *session = late->session;
         sink.late_first = late->next;
-        send(session->fd, late->text, late->length, MSG_NOSIGNAL);
+        (void)!wire_send(&session->wire, late->text, late->length);
         free(late);
         session->late--;
         if (session->ending && session->late == 0) {
@@ -432,7 +445,7 @@ static void accept_sessions(int listener)
             die("malloc");
         }
         memset(session, 0, offsetof(struct session, input));
-        session->fd = fd;
+        wire_open(&session->wire, fd);
         forget_message(session);
         sink.connections++;
         int on = 1;
@@ -473,7 +486,7 @@ static int options(int argc, char **argv)
         {"listen", required_argument, NULL, 'l'}, {"log", required_argument, NULL, 'f'},
         {"delay", required_argument, NULL, 'd'},  {"delay-all", required_argument, NULL, 'a'},
         {"defer", required_argument, NULL, 'D'},  {"refuse", required_argument, NULL, 'R'},
-        {"close", required_argument, NULL, 'c'},  {NULL, 0, NULL, 0},
+        {"close", required_argument, NULL, 'c'},  WIRE_OPTIONS{NULL, 0, NULL, 0},
     };
     const char *endpoint = "127.0.0.1:2526";
     int letter = 0;
@@ -491,9 +504,13 @@ static int options(int argc, char **argv)
                 die(optarg);
             }
             break;
-        default: exit(64);
+        default:
+            if (!wire_option(letter, optarg)) {
+                exit(64);
+            }
         }
     }
+    wire_begin(true);
     return listen_on(endpoint);
 }
 
@@ -518,7 +535,8 @@ int main(int argc, char **argv)
             if (events[i].data.ptr == NULL) {
                 accept_sessions(listener);
             } else {
-                serve(events[i].data.ptr);
+                while (serve(events[i].data.ptr)) {
+                }
             }
         }
         serve_due();

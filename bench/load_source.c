@@ -37,6 +37,7 @@
 #include <unistd.h>
 
 #include "latency.h"
+#include "wire.h"
 
 #define EVENTS 256
 #define INPUT_BYTES 16384
@@ -46,10 +47,10 @@
 #define NOT_YET (UINT64_MAX - 1) /* the rate does not allow one now */
 
 /* What the next reply answers. In a pipelined session whole groups are on their way. */
-enum step { GREETING, HELLO, MAIL, RCPT, DATA, DOT, RESET, QUIT };
+enum step { GREETING, HELLO, UPGRADE, MAIL, RCPT, DATA, DOT, RESET, QUIT };
 
 struct session {
-    int fd;
+    struct wire wire;
     enum step step;
     unsigned recipient;   /* of the transaction, whose reply comes next */
     bool refused;         /* an envelope command of this transaction was */
@@ -205,7 +206,7 @@ static void hang_up(struct session *session)
             break;
         }
     }
-    close(session->fd);
+    wire_close(&session->wire);
     free(session->output);
     free(session);
     load.open--;
@@ -217,8 +218,8 @@ static void hang_up(struct session *session)
 static bool flush_output(struct session *session)
 {
     while (session->output_sent < session->output_length) {
-        ssize_t n = send(session->fd, session->output + session->output_sent,
-                         session->output_length - session->output_sent, MSG_NOSIGNAL);
+        ssize_t n = wire_send(&session->wire, session->output + session->output_sent,
+                              session->output_length - session->output_sent);
         if (n < 0 && errno == EAGAIN) {
             break;
         }
@@ -230,10 +231,10 @@ static bool flush_output(struct session *session)
             session->dot_us = latency_now_us();
         }
     }
-    bool waiting = session->output_sent < session->output_length;
+    bool waiting = session->output_sent < session->output_length && !wire_wants_input(&session->wire);
     if (waiting != session->waiting) {
         struct epoll_event event = {.events = EPOLLIN | (waiting ? EPOLLOUT : 0), .data.ptr = session};
-        epoll_ctl(load.epoll, EPOLL_CTL_MOD, session->fd, &event);
+        epoll_ctl(load.epoll, EPOLL_CTL_MOD, session->wire.fd, &event);
         session->waiting = waiting;
     }
     return true;
@@ -330,7 +331,7 @@ static void after_data(struct session *session, int code)
 static bool on_reply(struct session *session, int code)
 {
     bool good = code / 100 == 2;
-    if (session->message == NONE && session->step != GREETING && session->step != HELLO && session->step != RESET) {
+    if (session->message == NONE && session->step > UPGRADE && session->step != RESET) {
         return false; /* the reply to QUIT, or a 421 while nothing is under way */
     }
     switch (session->step) {
@@ -339,6 +340,18 @@ static bool on_reply(struct session *session, int code)
         session->step = HELLO;
         return good;
     case HELLO:
+        if (good && wire_upgrades(&session->wire)) {
+            put(session, "STARTTLS\r\n");
+            session->step = UPGRADE;
+            return true;
+        }
+        go_on(session);
+        return good;
+    case UPGRADE:
+        wire_secure(&session->wire);
+        put(session, "EHLO source.test\r\n");
+        session->step = HELLO;
+        return good;
     case RESET: go_on(session); return good;
     case MAIL:
         session->refused = !good;
@@ -370,16 +383,8 @@ static bool on_reply(struct session *session, int code)
     return false;
 }
 
-static bool serve_input(struct session *session)
+static bool take_replies(struct session *session)
 {
-    ssize_t n = recv(session->fd, session->input + session->input_length, INPUT_BYTES - session->input_length, 0);
-    if (n < 0 && errno == EAGAIN) {
-        return true;
-    }
-    if (n <= 0) {
-        return false;
-    }
-    session->input_length += (size_t)n;
     size_t at = 0;
     for (;;) {
         const char *line = session->input + at;
@@ -400,19 +405,39 @@ static bool serve_input(struct session *session)
     return session->input_length < INPUT_BYTES;
 }
 
+static bool serve_input(struct session *session)
+{
+    do {
+        ssize_t n = wire_receive(&session->wire, session->input + session->input_length,
+                                 INPUT_BYTES - session->input_length);
+        if (n < 0 && errno == EAGAIN) {
+            return true;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        session->input_length += (size_t)n;
+        if (!take_replies(session)) {
+            return false;
+        }
+    } while (wire_more(&session->wire));
+    return true;
+}
+
 static void open_session(void)
 {
     struct session *session = calloc(1, sizeof *session);
     session->output = malloc(load.output_bytes);
     session->message = NONE;
-    session->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connect(session->fd, (struct sockaddr *)&load.to, sizeof load.to) != 0) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fd, (struct sockaddr *)&load.to, sizeof load.to) != 0) {
         die("connect");
     }
     int on = 1;
-    setsockopt(session->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    wire_open(&session->wire, fd);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = session};
-    epoll_ctl(load.epoll, EPOLL_CTL_ADD, session->fd, &event);
+    epoll_ctl(load.epoll, EPOLL_CTL_ADD, fd, &event);
     load.open++;
 }
 
@@ -474,7 +499,7 @@ static void options(int argc, char **argv)
         {"plain", no_argument, NULL, '1'},
         {"per-session", required_argument, NULL, 'n'},
         {"rate", required_argument, NULL, 'R'},
-        {NULL, 0, NULL, 0},
+        WIRE_OPTIONS{NULL, 0, NULL, 0},
     };
     int letter = 0;
     while ((letter = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -496,7 +521,10 @@ static void options(int argc, char **argv)
             }
             setvbuf(load.log, NULL, _IOLBF, 0); /* a test may look while it grows */
             break;
-        default: exit(64);
+        default:
+            if (!wire_option(letter, optarg)) {
+                exit(64);
+            }
         }
     }
     if (load.to.sin_port == 0 || load.recipients == 0 || load.domains == 0) {
@@ -508,6 +536,7 @@ static void options(int argc, char **argv)
 int main(int argc, char **argv)
 {
     options(argc, argv);
+    wire_begin(false);
     load.output_bytes = load.length + load.length / 4 + 4096 + 2 * load.recipients * (strlen(load.prefix) + 64);
     load.epoll = epoll_create1(EPOLL_CLOEXEC);
     load.start_us = latency_now_us();

@@ -10,6 +10,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -25,16 +26,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "wire.h"
+
 #define EVENTS 256
 #define SCRIPT_BYTES 256
 #define INPUT_BYTES 512
 
 struct session {
-    int fd;
+    struct wire wire;
     unsigned replies; /* complete ones, the greeting included */
     unsigned number;
     bool open;
     bool accepted;
+    bool greeted; /* we said EHLO */
     size_t sent;
     size_t script_length;
     size_t input_length;
@@ -66,7 +70,7 @@ static uint64_t now_ms(void)
 static void end_session(struct session *session)
 {
     if (session->open) {
-        close(session->fd);
+        wire_close(&session->wire);
         session->open = false;
         all.open--;
         all.failed += !session->accepted;
@@ -89,9 +93,23 @@ static void on_reply(struct session *session, const char *line)
     }
 }
 
+static void greet(struct session *session)
+{
+    static const char hello[] = "EHLO sessions.test\r\n";
+    if (all.trickle_ms == 0 && !session->greeted) {
+        ssize_t n = wire_send(&session->wire, hello, sizeof hello - 1);
+        session->greeted = n > 0;
+        if (n < 0 && errno != EAGAIN) {
+            die("send");
+        }
+    }
+}
+
 static void receive(struct session *session)
 {
-    ssize_t n = recv(session->fd, session->input + session->input_length, INPUT_BYTES - session->input_length, 0);
+    greet(session);
+    ssize_t n = wire_receive(&session->wire, session->input + session->input_length,
+                             INPUT_BYTES - session->input_length);
     if (n < 0 && errno == EAGAIN) {
         return;
     }
@@ -128,27 +146,28 @@ static void open_session(unsigned number)
     struct session *session = &all.sessions[number];
     struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000101 + number % all.sources)};
     int on = 1;
-    session->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(session->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-    if (session->fd < 0 || bind(session->fd, (struct sockaddr *)&from, sizeof from) != 0 ||
-        connect(session->fd, (struct sockaddr *)&all.to, sizeof all.to) != 0) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&from, sizeof from) != 0 ||
+        connect(fd, (struct sockaddr *)&all.to, sizeof all.to) != 0) {
         die("connect");
     }
-    setsockopt(session->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    wire_open(&session->wire, fd);
     session->number = number;
     session->open = true;
     all.open++;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = session};
-    epoll_ctl(all.epoll, EPOLL_CTL_ADD, session->fd, &event);
-    const char *hello = "EHLO sessions.test\r\n";
+    epoll_ctl(all.epoll, EPOLL_CTL_ADD, fd, &event);
     if (all.trickle_ms != 0) {
         session->script_length = (size_t)snprintf(
             session->script, SCRIPT_BYTES,
-            "%sMAIL FROM:<slow@load.test>\r\nRCPT TO:<slow%u@slow.test>\r\nDATA\r\n"
+            "EHLO sessions.test\r\nMAIL FROM:<slow@load.test>\r\nRCPT TO:<slow%u@slow.test>\r\nDATA\r\n"
             "Subject: slow\r\n\r\nslow %u\r\n.\r\n",
-            hello, number, number);
-    } else if (send(session->fd, hello, strlen(hello), MSG_NOSIGNAL) < 0) {
-        die("send");
+            number, number);
+    } else {
+        greet(session);
     }
 }
 
@@ -165,7 +184,7 @@ static size_t allowed(const struct session *session)
 static void drip(struct session *session)
 {
     if (session->open && session->replies > 0 && session->sent < allowed(session)) {
-        if (send(session->fd, session->script + session->sent, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1) {
+        if (wire_send(&session->wire, session->script + session->sent, 1) == 1) {
             session->sent++;
         } else if (errno != EAGAIN) {
             end_session(session);
@@ -225,7 +244,7 @@ static void options(int argc, char **argv)
         {"count", required_argument, NULL, 'c'},
         {"sources", required_argument, NULL, 's'},
         {"trickle", required_argument, NULL, 'd'},
-        {NULL, 0, NULL, 0},
+        WIRE_OPTIONS{NULL, 0, NULL, 0},
     };
     int letter = 0;
     while ((letter = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -234,7 +253,10 @@ static void options(int argc, char **argv)
         case 'c': all.count = (unsigned)strtoul(optarg, NULL, 10); break;
         case 's': all.sources = (unsigned)strtoul(optarg, NULL, 10); break;
         case 'd': all.trickle_ms = (unsigned)strtoul(optarg, NULL, 10); break;
-        default: exit(64);
+        default:
+            if (!wire_option(letter, optarg)) {
+                exit(64);
+            }
         }
     }
     if (all.to.sin_port == 0 || all.count == 0 || all.sources == 0) {
@@ -246,6 +268,7 @@ static void options(int argc, char **argv)
 int main(int argc, char **argv)
 {
     options(argc, argv);
+    wire_begin(false);
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;

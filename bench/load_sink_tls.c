@@ -1,0 +1,4 @@
+/* load_sink inside TLS 1.3: bench/wire_tls.h in the place of bench/wire.h, all else is the same. */
+#include "wire_tls.h"
+
+#include "load_sink.c"
