@@ -15,7 +15,7 @@
 
 #define FILES_MAX 4096
 #define DIRECTORIES_MAX 16
-#define NAMES_MAX 256
+#define NAMES_MAX 1024
 #define NAME_BYTES 48
 
 struct name {
@@ -40,6 +40,7 @@ struct directory {
 
 struct disk_faults disk_faults;
 uint64_t disk_operations;
+uint64_t disk_failures;
 uint64_t disk_cut_at;
 
 static struct disk_file *files[FILES_MAX];
@@ -167,6 +168,7 @@ static void file_commit(struct disk_file *file, uint64_t begin, uint64_t end, bo
         file->dirty[sector] = 0;
     }
     file->broken |= failed;
+    disk_failures += failed;
 }
 
 /* --- operations --- */

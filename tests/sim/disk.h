@@ -32,7 +32,8 @@ struct disk_file {
     uint64_t allocated;
     uint64_t parsed; /* truth.c: records up to here are known */
     uint64_t epoch;
-    bool broken; /* a write or a sync failed: what is durable is not known */
+    uint64_t old_epoch; /* when this life began and there were records; 0: there were none */
+    bool broken;        /* a write or a sync failed: what is durable is not known */
     bool gone;
 };
 
@@ -49,6 +50,7 @@ extern struct disk_faults disk_faults;
 
 /* Counts operations that changed something, and stops the world (world.cut) at that one; 0: never. */
 extern uint64_t disk_operations;
+extern uint64_t disk_failures; /* writes and syncs that failed so far */
 extern uint64_t disk_cut_at;
 
 /* Everything lives below `root`, an empty directory. */

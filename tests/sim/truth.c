@@ -349,11 +349,25 @@ static void check_missing(struct truth *truth)
     truth->gone = true;
 }
 
-static void close_written(struct disk_file *file)
+static void note_written(struct disk_file *file)
 {
     struct spool_format_record record;
     look_at_header(file);
-    if (is_segment(file) && (file->parsed > SPOOL_FORMAT_HEADER_BYTES || read_record(file, file->parsed, &record))) {
+    bool written = is_segment(file) &&
+                   (file->parsed > SPOOL_FORMAT_HEADER_BYTES || read_record(file, file->parsed, &record) != NULL);
+    file->old_epoch = written || file->parsed == TRUTH_CLOSED ? file->epoch : 0;
+}
+
+void truth_starting(void)
+{
+    disk_each(note_written);
+}
+
+/* Nothing more is appended to what an earlier life has written. */
+static void close_written(struct disk_file *file)
+{
+    look_at_header(file);
+    if (file->old_epoch != 0 && file->epoch == file->old_epoch) {
         file->parsed = TRUTH_CLOSED;
     }
 }

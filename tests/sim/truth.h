@@ -45,6 +45,8 @@ struct truth {
 void truth_synced(struct disk_file *file);
 /* A life has ended without a stop. */
 void truth_cut(void);
+/* A life begins. */
+void truth_starting(void);
 /* What a start finds; and its end: was everything found? */
 void truth_recovered(unsigned spool, const struct spool_recovered *message);
 void truth_started(void);
