@@ -97,8 +97,10 @@ static inline void wire_secure(struct wire *wire)
         SSL_set_accept_state(wire->tls);
         return;
     }
-    if (wires.ticket != NULL) {
-        SSL_set_session(wire->tls, wires.ticket);
+    if (wires.ticket != NULL) { /* a copy, because OpenSSL uses each only once */
+        SSL_SESSION *session = SSL_SESSION_dup(wires.ticket);
+        SSL_set_session(wire->tls, session);
+        SSL_SESSION_free(session);
     }
     SSL_set_connect_state(wire->tls);
     SSL_do_handshake(wire->tls); /* sends the ClientHello; whoever receives or sends next goes on with it */
