@@ -3,7 +3,7 @@
  * What was said in clear text must never be read as if it had been said inside TLS; a man in the middle could have put
  * it there. Three things make sure of that. The machine refuses STARTTLS with input behind it, and so does this file
  * when the input lies in the next receive buffer. From the 220 on, whatever comes is given to the handshake, which it
- * fails. And when TLS stands, the machine forgets all that was said before.
+ * fails. And when TLS stands, all that was said before is forgotten: HELO, who had logged in, for whom a filter spoke.
  */
 #include "inbound/session.h"
 
@@ -48,6 +48,8 @@ void session_tls_look(struct server_session *session)
     } else if (session->stream.secured) {
         smtp_server_secured(&session->machine);
         session->helo_length = 0;
+        login_identity_give(&session->identity);
+        session_proxy_forget(session);
         if (session->profile->tls == INBOUND_TLS_IMPLICIT) {
             server_session_greet(session);
         } else {

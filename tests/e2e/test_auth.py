@@ -424,6 +424,29 @@ def test_external(submission, connect, authority):
     assert connect(server, mine).command("AUTH EXTERNAL " + b64("ann@a.test")) == 535
 
 
+def test_starttls_forgets_who_it_was(make_server, sink, leaf, authority):
+    """RFC 3207 4.2: somebody in between may have said AUTH, or XFORWARD, in front of it."""
+    server = make_server(sink, start=False)
+    server.passwords = os.path.join(server.directory, "passwords")
+    accounts.write(server.passwords, accounts.line("ann@a.test", PASSWORD))
+    server.write_config(tls={"certificates": (leaf.item(),)}, auth={"passwords": server.passwords}, listeners=(
+        {"name": "in", "address": f"127.0.0.1:{server.port}", "role": "mx", "relay_networks": (), "auth": ("plain",),
+         "auth_without_tls": True, "xforward_networks": ("127.0.0.1",)},))
+    server.start()
+    with Client(server.port) as client:
+        client.hello()
+        assert plain(client) == 235
+        assert client.command("XFORWARD ADDR=192.0.2.77 HELO=elsewhere.test") == 250
+        client.start_tls(authority.context())
+        client.hello()
+        assert client.command("MAIL FROM:<ben@c.test>") == 250, "nobody's sender"
+        assert client.command("RCPT TO:<b@b.test>") == "550 5.7.1", "nobody relays"
+        assert client.command("RSET") == 250
+        assert plain(client) == 235
+        client.message("ann@a.test", "b@b.test", BODY)
+    assert b"192.0.2.77" not in sink.wait(1)[0].content
+
+
 # --- a proxy that has asked for the password already --------------------------------------------------------------------
 
 def test_xclient_login(submission, authority, connect):
