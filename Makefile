@@ -184,7 +184,7 @@ deps-demo: deps-build
 	@deploy/deps/tools $(DEPS) smtp-source smtp-sink
 deps-test: deps-demo
 	@deploy/deps/packages test
-	@deploy/deps/tools $(DEPS) promtool posttls-finger haproxy nginx ngx_mail_module.so
+	@deploy/deps/tools $(DEPS) promtool posttls-finger haproxy nginx ngx_mail_module.so testssl
 
 # --- installation -----------------------------------------------------------------------------------------------
 # An existing configuration file is never overwritten, nor removed by uninstall.
