@@ -72,6 +72,9 @@ static bool compaction_beyond(const struct spool *spool, unsigned percent, unsig
 /* A burst begins above the upper threshold and ends below the lower one. */
 static bool compaction_space_wanted(const struct spool *spool)
 {
+    if (spool->compaction.held) {
+        return false;
+    }
     return compaction_beyond(spool, COMPACTION_UPPER_PERCENT, COMPACTION_UPPER_SEGMENTS) ||
            (spool->compaction.burst && compaction_beyond(spool, COMPACTION_LOWER_PERCENT, COMPACTION_LOWER_SEGMENTS)) ||
            (spool->supply.failed && spool->segments.spares <= SPOOL_RESERVE);
@@ -240,9 +243,22 @@ void compaction_finished(struct spool *spool, bool moved, uint64_t bytes)
     SPOOL_COUNT(spool, spool_compacted_bytes, moved ? bytes : 0);
 }
 
+/* A suspect segment is never emptied, so neither is what was moved out of it, nor what was moved out of that: moving for
+ * space would gain none, and never end. */
+static bool compaction_held(const struct spool *spool)
+{
+    for (uint32_t i = 0; i < spool->segments.capacity; i++) {
+        if (spool->segments.at[i] != NULL && spool->segments.at[i]->suspect) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void compaction_next(struct spool *spool)
 {
     struct compaction *compaction = &spool->compaction;
+    compaction->held = compaction_held(spool);
     compaction->burst = compaction_space_wanted(spool);
     compaction->wanted = !compaction->idle; /* look again when it is quiet */
     compaction->victim = compaction_choose(spool, compaction->idle);
