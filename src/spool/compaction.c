@@ -243,8 +243,8 @@ void compaction_finished(struct spool *spool, bool moved, uint64_t bytes)
     SPOOL_COUNT(spool, spool_compacted_bytes, moved ? bytes : 0);
 }
 
-/* A suspect segment is never emptied, so neither is what was moved out of it, nor what was moved out of that: moving for
- * space would gain none, and never end. */
+/* A suspect segment is never emptied, so neither is what was moved out of it, nor what was moved out of that: moving
+ * for space would gain none, and never end. */
 static bool compaction_held(const struct spool *spool)
 {
     for (uint32_t i = 0; i < spool->segments.capacity; i++) {

@@ -21,7 +21,7 @@ struct compaction {
     bool wanted; /* something changed that may be worth it */
     bool due;
     bool idle;    /* nothing much was received in the last tick */
-    bool held; /* by a suspect segment: nothing is moved for space */
+    bool held;    /* by a suspect segment: nothing is moved for space */
     bool burst;   /* space is being made */
     bool carried; /* the victim's graves were tried */
     bool urgent;  /* the disk failed or is full: no rate limit */
