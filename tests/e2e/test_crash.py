@@ -139,6 +139,7 @@ def test_graceful_stops_under_load_repeat_nothing(make_server, tmp_path, delay_m
             words = source_words(server.port, tmp_path / "source.log", sessions=20, messages=1000000, prefix=f"r{number}m")
             source = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
             time.sleep(0.1 if delay_ms else 0.4)
+            wait_until(lambda: server.metric("messages_accepted_total") > 100, 20, "a load that is under way")
             server.stop()
             ledger.add(number, SourceRun(source.communicate(timeout=20)[0], tmp_path / "source.log"))
         server.start()
