@@ -160,7 +160,9 @@ def test_delay_is_told_once(serve, sink, home):
     assert len(home.messages) == 2
     sink.heal()
     server.wait_queue_empty()
-    assert {address for one in map(Report, home.wait(3)[2:]) for address in one.failed} == {"u2@b.test", "u5@b.test"}
+    # One for each transaction: the host may recover between two recipients of one.
+    relayed = [address for message in home.messages[2:] for address in Report(message).failed]
+    assert sorted(relayed) == ["u2@b.test", "u5@b.test"]
 
 
 def test_international(serve, make_sink, home):
