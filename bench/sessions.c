@@ -105,17 +105,18 @@ static void greet(struct session *session)
     }
 }
 
-static void receive(struct session *session)
+/* True when there may be more at once. */
+static bool receive(struct session *session)
 {
     greet(session);
     ssize_t n = wire_receive(&session->wire, session->input + session->input_length,
                              INPUT_BYTES - session->input_length);
     if (n < 0 && errno == EAGAIN) {
-        return;
+        return false;
     }
     if (n <= 0) {
         end_session(session);
-        return;
+        return false;
     }
     session->input_length += (size_t)n;
     char *end = NULL;
@@ -127,6 +128,7 @@ static void receive(struct session *session)
         session->input_length -= (size_t)(end + 2 - session->input);
         memmove(session->input, end + 2, session->input_length);
     }
+    return session->open && wire_more(&session->wire);
 }
 
 static void receive_all(int timeout_ms)
@@ -135,8 +137,7 @@ static void receive_all(int timeout_ms)
     int count = epoll_wait(all.epoll, events, EVENTS, timeout_ms);
     for (int i = 0; i < count; i++) {
         struct session *session = events[i].data.ptr;
-        if (session->open) {
-            receive(session);
+        while (session->open && receive(session)) {
         }
     }
 }
