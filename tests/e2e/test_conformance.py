@@ -130,7 +130,7 @@ NO_PART = ["NOOP", "NOOP with words", "VRFY b", "VRFY b\u00fc", "VRFY <b@b.test>
 
 
 def test_what_is_no_part_of_it_leaves_a_transaction_alone(client, sink):
-    """Row 7 of the history: a VRFY in the middle, in UTF-8 that nobody asked for."""
+    """Row 7: a VRFY in the middle, in UTF-8 that nobody asked for."""
     in_transaction(client)
     for verb in NO_PART:
         client.send(f"{verb}\r\n".encode())
@@ -382,7 +382,7 @@ def test_line_lengths(client, sink):
     sink.wait(1)
 
 
-# --- the end of a message (RFC 5321 4.1.1.4; rows 5, 6, 8, 9 of the history) ----------------------------------------
+# --- the end of a message (RFC 5321 4.1.1.4; rows 5, 6, 8, 9) ----------------------------------------
 
 BAD_TEXTS = {"LF": b"a\nb\r\n", "CR": b"a\rb\r\n", "NUL": b"a\0b\r\n", "long": b"y" * 999 + b"\r\n"}
 

@@ -42,7 +42,7 @@ def door(make_door):
     return make_door()
 
 
-# --- too much (rows 8-10, 13, 19 of the history) --------------------------------------------------------------------
+# --- too much (rows 8-10, 13, 19 of docs/conformance.md) --------------------------------------------------------------------
 
 def flood(client, block, count):
     """Sends the block so many times while all replies are read; {code: lines}, until the server has said goodbye."""
@@ -428,3 +428,28 @@ def test_alpn_is_smtp_or_nothing(door, protocols, taken):
             assert taken and client.greeting == 220 and client.socket.selected_alpn_protocol() == "smtp"
     except (ssl.SSLError, Closed, ConnectionError):
         assert not taken
+
+
+def test_a_certificate_with_a_nul_in_its_name(make_server, sink, authority, leaf):
+    """Row 25: what ends at the NUL for one reader goes on for another; EXTERNAL believes neither."""
+    server = make_server(sink, start=False)
+    accounts.write(f"{server.directory}/passwords", accounts.line("host.a.test", options="certificate=host.a.test sender=*"))
+    server.write_config(tls={"certificates": (leaf.item(),)}, auth={"passwords": f"{server.directory}/passwords"}, listeners=(
+        {"name": "in", "address": f"127.0.0.1:{server.port}", "role": "submission", "tls": "implicit", "client_certificates": "ask",
+         "client_authorities": authority.file, "error_delay": 0},))
+    server.start()
+
+    def login(*names):
+        entries = b"".join(b"\x82" + bytes([len(name)]) + name for name in names)
+        alternative = "DER:" + (b"\x30" + bytes([len(entries)]) + entries).hex(":")
+        certificate = authority.issue("x.test", alternative=alternative, file=entries.hex()[:40])
+        with Client(server.port, tls=authority.context(certificate)) as client:
+            client.hello()
+            return client.command("AUTH EXTERNAL =").code
+    assert login(b"host.a.test") == 235
+    for names in ((b"host.a.test\0.evil.test",), (b"host.a.test\0",), (b"\0host.a.test",), (b"*.a.test",), (b"host.a.test.",),
+                  (b"host.a.test\n",)):
+        try:
+            assert login(*names) in (504, 535), names
+        except (ssl.SSLError, Closed, ConnectionError):
+            pass  # not even the handshake
