@@ -67,8 +67,9 @@ static void complete_route(struct settings *settings, unsigned i)
         port = LMTP_PORT;
     }
     if (port != 0) {
-        if (present) {
-            config_error(settings->config, path, "%s is given in next_hop too, expected only one of the two", path);
+        if (present && route->port != port) { /* `check --print` says it in both */
+            config_error(settings->config, path, "%s is %u and next_hop says %u, expected only one of the two", path,
+                         route->port, port);
         }
         route->port = port;
     }

@@ -58,7 +58,8 @@ const struct config_key settings_listener_keys[] = {
     {"address", CONFIG_TEXT, CONFIG_RESTART, AT(settings_listener, address), RANGE(1, 112), DEFAULT("\"127.0.0.1\""),
      .valid = settings_check_address,
      .expected = "an address as \"192.0.2.1\", \"::\", \"127.0.0.1:25\" or \"unix:/path\""},
-    {"port", CONFIG_COUNT, CONFIG_RESTART, AT(settings_listener, port), RANGE(1, 65535), DEFAULT("25")},
+    {"port", CONFIG_COUNT, CONFIG_RESTART | CONFIG_UNLESS_0, AT(settings_listener, port), RANGE(1, 65535),
+     DEFAULT("25")},
     {"socket_mode", CONFIG_TEXT, CONFIG_RESTART, AT(settings_listener, socket_mode), RANGE(3, 4), DEFAULT("\"0660\""),
      .valid = settings_check_mode, .expected = "a mode in octal as \"0660\""},
     {"socket_owner", CONFIG_TEXT, CONFIG_RESTART, AT(settings_listener, socket_owner), RANGE(0, 64), DEFAULT("\"\"")},
@@ -347,17 +348,15 @@ static void check_auth(const struct settings *settings, unsigned i)
 {
     const struct settings_listener *listener = &settings->listeners[i];
     unsigned auth = listener->auth;
-    unsigned passwords = BIT(SETTINGS_PLAIN) | BIT(SETTINGS_LOGIN) | BIT(SETTINGS_SCRAM_SHA_256) |
-                         BIT(SETTINGS_SCRAM_SHA_256_PLUS);
     unsigned tokens = BIT(SETTINGS_XOAUTH2) | BIT(SETTINGS_OAUTHBEARER);
     bool off = listener->tls == SETTINGS_TLS_OFF;
     bool lmtp = listener->protocol == SETTINGS_LMTP;
     bool clear = off && !listener->auth_without_tls;
     const struct rule rules[] = {
         {"auth", listener->role == SETTINGS_SUBMISSION && auth == 0, "has no mechanism",
-         "at least one for role \"submission\", and auth.passwords or auth.verifier"},
-        {"auth", (auth & passwords) != 0 && settings->auth.passwords[0] == '\0', "needs passwords",
-         "a file in auth.passwords"},
+         "at least one for role \"submission\", and the file of its accounts in auth.passwords"},
+        {"auth", auth != 0 && settings->auth.passwords[0] == '\0', "needs accounts",
+         "their file in auth.passwords, also for tokens and certificates"},
         {"auth", (auth & tokens) != 0 && settings->auth.verifier[0] == '\0', "needs a verifier",
          "a socket in auth.verifier"},
         {"auth",
@@ -381,6 +380,8 @@ static void check_rest(const struct settings *settings, unsigned i)
     const struct rule rules[] = {
         {"port", listener->protocol == SETTINGS_LMTP && listener->port == 25, "is 25",
          "another one with protocol \"lmtp\" (RFC 2033 5)"},
+        {"socket_owner", listener->socket_owner[0] != '\0' && !is_unix(listener), "is given",
+         "none unless the address is a unix socket"},
         {"relay_networks", listener->role != SETTINGS_RELAY && listener->relay_networks_count != 0, "is given",
          "none unless the role is \"relay\""},
         {"extensions", (bits & BIT(SETTINGS_BINARYMIME)) != 0 && (bits & BIT(SETTINGS_CHUNKING)) == 0, "has binarymime",

@@ -56,9 +56,10 @@ enum config_type {
 };
 
 /* Bits of `flags`. */
-#define CONFIG_RESTART 1u /* a running server cannot take a new value over; of a list: items may not come and go */
-#define CONFIG_AUTO 2u    /* CONFIG_COUNT: "auto" is a value too, stored as 0 */
-#define CONFIG_NAME 4u    /* CONFIG_TEXT: tells the items of a list apart when two configurations are compared */
+#define CONFIG_RESTART 1u  /* a running server cannot take a new value over; of a list: items may not come and go */
+#define CONFIG_AUTO 2u     /* CONFIG_COUNT: "auto" is a value too, stored as 0 */
+#define CONFIG_NAME 4u     /* CONFIG_TEXT: tells the items of a list apart when two configurations are compared */
+#define CONFIG_UNLESS_0 8u /* CONFIG_COUNT: 0, which the file cannot say, is "not there", and is not printed */
 
 struct config_key {
     const char *name;

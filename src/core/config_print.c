@@ -41,6 +41,16 @@ static void print_list(struct printer *printer, const struct config_key *key, co
     fprintf(printer->out, "\n%*s);\n", indent, "");
 }
 
+static bool is_absent(const struct config_key *key, const char *group)
+{
+    unsigned value = 1;
+    if ((key->flags & CONFIG_UNLESS_0) != 0) {
+        CHECK(key->size == sizeof value);
+        memcpy(&value, group + key->offset, sizeof value);
+    }
+    return value == 0;
+}
+
 static void print_group(struct printer *printer, const struct config_key *keys, const char *group, int indent)
 {
     for (const struct config_key *key = keys; key->name != NULL; key++) {
@@ -50,7 +60,7 @@ static void print_group(struct printer *printer, const struct config_key *keys, 
             fprintf(printer->out, "%*s};\n", indent, "");
         } else if (key->type == CONFIG_LIST) {
             print_list(printer, key, group, indent);
-        } else {
+        } else if (!is_absent(key, group)) {
             printer->value.length = 0;
             config_value_put(&printer->value, key, group);
             fprintf(printer->out, "%*s%s = %.*s;\n", indent, "", key->name, (int)printer->value.length,

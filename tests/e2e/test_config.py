@@ -68,19 +68,23 @@ BAD = [
     ('listeners = ( { role = "server"; } );',
      ['F:1: listeners[0].role is "server", expected "relay", "mx" or "submission"']),
     ('listeners = ( { role = "submission"; } );',
-     ['F:1: listeners[0].auth has no mechanism, expected at least one for role "submission", and auth.passwords or '
-      'auth.verifier']),
+     ['F:1: listeners[0].auth has no mechanism, expected at least one for role "submission", and the file of its accounts '
+      'in auth.passwords']),
+    ('auth = { verifier = "/run/v"; };\nlisteners = ( { role = "submission"; auth_without_tls = true; } );',
+     ["F:2: listeners[0].auth needs accounts, expected their file in auth.passwords, also for tokens and certificates"]),
+    ('listeners = ( { socket_owner = "a:b"; } );',
+     ["F:1: listeners[0].socket_owner is given, expected none unless the address is a unix socket"]),
     ('auth = { passwords = "/p"; };\nlisteners = ( { role = "submission"; } );',
      ["F:2: listeners[0].auth would be in clear text, expected tls, or auth_without_tls on a loopback address"]),
     ('auth = { passwords = "/p"; };\nlisteners = (\n{ role = "submission"; address = "192.0.2.1";\n'
      'auth_without_tls = true; } );',
      ["F:4: listeners[0].auth_without_tls is true, expected false unless the address is a loopback address"]),
     ('listeners = ( { auth = ( "plain" ); auth_without_tls = true; } );',
-     ["F:1: listeners[0].auth needs passwords, expected a file in auth.passwords"]),
-    ('listeners = ( { auth = ( "xoauth2" ); auth_without_tls = true; } );',
-     ["F:1: listeners[0].auth needs a verifier, expected a socket in auth.verifier"]),
-    ('listeners = ( { auth = ( "external" ); tls = "starttls"; certificates = ( { certificate = "/c"; } ); } );',
-     ['F:1: listeners[0].auth has external, expected client_certificates "ask" or "require" with it']),
+     ["F:1: listeners[0].auth needs accounts, expected their file in auth.passwords, also for tokens and certificates"]),
+    ('auth = { passwords = "/p"; };\nlisteners = ( { auth = ( "xoauth2" );\nauth_without_tls = true; } );',
+     ["F:2: listeners[0].auth needs a verifier, expected a socket in auth.verifier"]),
+    ('auth = { passwords = "/p"; };\nlisteners = ( { auth = ( "external" );\ntls = "starttls"; certificates = ( { certificate = "/c"; } ); } );',
+     ['F:2: listeners[0].auth has external, expected client_certificates "ask" or "require" with it']),
     ('listeners = ( { tls = "starttls"; } );',
      ["F:1: listeners[0].tls needs a certificate, expected certificates here or in the group tls"]),
     ('listeners = ( { tls_required = true; } );',
@@ -202,7 +206,7 @@ BAD = [
     ('routes = ( { domain = "a.example"; tls_ca = "ca.pem"; } );',
      ['F:1: routes[0].tls_ca is "ca.pem", expected an absolute path']),
     ('routes = ( { domain = "a.example"; next_hop = "[host]:2525"; port = 25; } );',
-     ["F:1: routes[0].port is given in next_hop too, expected only one of the two"]),
+     ["F:1: routes[0].port is 25 and next_hop says 2525, expected only one of the two"]),
     ('routes = ( { domain = "a.example"; next_hop = "mx:"; } );',
      ['F:1: routes[0].next_hop is "mx:", expected "mx", "mx:example.com", "host.example.com", "192.0.2.1", '
       '"[host or address]:port", "lmtp:host:port" or "lmtp:unix:/path"']),
@@ -357,8 +361,11 @@ def test_every_key_is_in_the_reference_with_a_reason():
 def test_printed_configuration_is_read_back(tmp_path):
     (tmp_path / "a").write_text("""
         hostname = "mx.example"; shards = { inbound = 1; delivery = 2; };
-        listeners = ( { address = "[::1]:2525"; relay_networks = [ "10.0.0.0/8", "2001:db8::/32" ]; } );
-        routes = ( { domain = "*"; next_hop = "10.0.0.1"; }, { domain = ".b.example"; }, { domain = "b.example"; },
+        listeners = ( { address = "[::1]:2525"; relay_networks = [ "10.0.0.0/8", "2001:db8::/32" ]; },
+                      { name = "l"; address = "unix:/run/l"; protocol = "lmtp"; socket_owner = "root:mail"; } );
+        domains = ( { name = "c.example"; deliver = "lmtp:[::1]:2424"; },
+                    { name = "d.example"; deliver = "lmtp:unix:/run/d"; } );
+        routes = ( { domain = "*"; next_hop = "10.0.0.1:26"; }, { domain = ".b.example"; }, { domain = "b.example"; },
                    { domain = ".a.b.example"; next_hop = "mx:c.example"; } );
         retry = { schedule = ( "5m", 90, "36h" ); }; dns = { servers = "127.0.0.1:5353"; };
         admin = { listen = "off"; socket = ""; }; events = { path = ""; types = ( "bounce" ); };
@@ -366,7 +373,7 @@ def test_printed_configuration_is_read_back(tmp_path):
     first = ringpost("check", "--print", "--config", str(tmp_path / "a")).stdout
     (tmp_path / "b").write_text(first)
     assert ringpost("check", "--print", "--config", str(tmp_path / "b")).stdout == first
-    assert re.findall(r'domain = "(.*)"', first) == ["b.example", ".a.b.example", ".b.example", "*"]
+    assert re.findall(r'domain = "(.*)"', first) == ["b.example", "c.example", "d.example", ".a.b.example", ".b.example", "*"]
     assert 'schedule = ( "5m", "90s", "36h" );' in first
 
 
