@@ -120,6 +120,11 @@ struct reception *reception_begin(struct inbound *inbound, const struct receptio
     return reception;
 }
 
+struct bytes reception_sender(const struct reception *reception)
+{
+    return envelope_find(buffer_bytes(&reception->envelope.bytes), ENVELOPE_SENDER);
+}
+
 static bool in_flight(const struct reception *reception)
 {
     return reception->large != NULL && reception->large->in_flight != 0;

@@ -67,6 +67,9 @@ bool reception_finished(const struct reception *reception, enum err *ret_err);
 /* Valid once finished with ERR_OK. */
 const char *reception_id(const struct reception *reception, char text[RECEPTION_ID_BYTES]);
 
+/* Who sends it, as in MAIL; "" for the null sender. Valid until the release. */
+struct bytes reception_sender(const struct reception *reception);
+
 /* The session has no more use for it. Unless reception_finish was called the message is forgotten. */
 void reception_release(struct reception *reception);
 

@@ -50,7 +50,9 @@ void session_command_tell(const struct server_session *session, const char *phas
         .peer = trace != NULL && trace->has_peer ? &trace->peer : &session->peer,
         .phase = phase,
         .user = user,
-        .sender = machine->awaiting == SMTP_SERVER_MAIL ? machine->mail.path.mailbox : BYTES(""),
+        .sender = machine->awaiting == SMTP_SERVER_MAIL ? machine->mail.path.mailbox
+                  : session->reception != NULL          ? reception_sender(session->reception)
+                                                        : BYTES(""),
         .recipient = machine->awaiting == SMTP_SERVER_RCPT ? machine->rcpt.path.mailbox : BYTES(""),
         .reply = reply,
     });
@@ -171,11 +173,11 @@ static void on_end(struct server_session *session)
 
 static void on_dropped(struct server_session *session)
 {
-    session_command_drop_reception(session);
     if (session->machine.drop == SMTP_SERVER_DROP_CONTENT) {
         metric_add(&session_metrics(session)->messages_rejected, 1);
         session_command_tell(session, "dot", session_user(session), reply_of((enum reply_id)session->machine.refusal));
     }
+    session_command_drop_reception(session);
 }
 
 void session_command_event(struct server_session *session, enum smtp_server_event event)

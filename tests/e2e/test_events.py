@@ -76,6 +76,7 @@ def test_rejections(make_server, sink):
     by_phase = {e["phase"]: e for e in events}
     assert set(by_phase) == {"dot", "rcpt"}
     assert (by_phase["dot"]["code"], by_phase["dot"]["status"]) == (550, "5.6.11")
+    assert {e["sender"] for e in events} == {"a@a.test"}
     assert (by_phase["rcpt"]["recipient"], by_phase["rcpt"]["client"]) == ("b@b.test", "127.7.7.7")
 
 
