@@ -1,5 +1,6 @@
 /* `ringpost check`: is the configuration right, and has this machine what it asks for? Errors of the configuration are
- * fatal, findings about the machine are advice: the check may run on another one than the server. */
+ * fatal, and so is what would keep the server from starting here, because what follows a good check is a restart. Other
+ * findings about the machine are advice: they may depend on who runs the check. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -7,14 +8,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "app/boot_listener.h"
 #include "app/cli.h"
 #include "app/cli_disk.h"
+#include "app/cli_startable.h"
 #include "app/sandbox.h"
 #include "core/config_value.h"
 #include "core/ring.h"
-#include "core/tls.h"
-#include "inbound/accounts.h"
 
 #define MEMLOCK_BYTES_MIN (8u << 20)
 #define DESCRIPTORS_BESIDE 512 /* segments, rings, logs, resolver sockets, admin connections */
@@ -30,6 +29,7 @@ static const struct cli_option options[] = {
 };
 
 static unsigned warnings;
+static unsigned errors;
 
 static void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void warn(const char *format, ...)
@@ -41,6 +41,14 @@ static void warn(const char *format, ...)
     fputs("\n", stdout);
     va_end(arguments);
     warnings++;
+}
+
+/* What keeps the server from starting here; each is as good as an error of the configuration. */
+static void fail(void *context, const char *line)
+{
+    (void)context;
+    printf("  error: %s\n", line);
+    errors++;
 }
 
 static void print_listeners(const struct settings *settings)
@@ -118,7 +126,8 @@ static void print_summary(const struct settings *settings)
     printf("events    %s\n", settings->events.path[0] != '\0' ? settings->events.path : "off");
 }
 
-/* Can a file be made in the directory? With `parent`, in the one that holds the path. */
+/* Can a file be made in the directory? With `parent`, in the one that holds the path. What does not exist yet the
+ * server makes, below what does. */
 static void check_directory(const char *what, const char *path, bool parent)
 {
     char directory[256];
@@ -127,6 +136,11 @@ static void check_directory(const char *what, const char *path, bool parent)
         return;
     }
     snprintf(directory, sizeof directory, "%.*s", end == path ? 1 : (int)(end - path), path);
+    char *slash = strrchr(directory, '/');
+    while (access(directory, F_OK) != 0 && errno == ENOENT && slash != NULL && slash != directory) {
+        *slash = '\0';
+        slash = strrchr(directory, '/');
+    }
     if (access(directory, W_OK | X_OK) != 0) {
         warn("%s: %s is not a directory that this user can write: %s", what, directory, strerror(errno));
     }
@@ -174,37 +188,20 @@ static void check_ring(void)
     for (unsigned i = 0; i < count; i++) {
         printf("  %-40s %s\n", features[i].name, features[i].present ? "yes" : "no");
         if (features[i].required && !features[i].present) {
-            warn("%s is required: kernel 6.1 or newer, kernel.io_uring_disabled=0, no seccomp filter against it",
-                 features[i].name);
+            char line[256];
+            snprintf(line, sizeof line,
+                     "%s is required: kernel 6.1 or newer, kernel.io_uring_disabled=0, no seccomp filter against it",
+                     features[i].name);
+            fail(NULL, line);
         }
     }
 }
 
-static void warn_of_line(void *context, const char *line)
+static void check_name(const struct settings *settings)
 {
-    (void)context;
-    warn("%s", line);
-}
-
-/* Certificates, keys and passwords: files that may be on another machine. */
-static void check_secrets(const struct settings *settings)
-{
-    char reason[768] = "";
-    struct inbound_listener_settings *listeners = calloc(settings->listeners_count, sizeof *listeners);
-    if (listeners == NULL || tls_library_init() != 0) {
-        free(listeners);
-        return;
-    }
-    if (!boot_listener_secure(listeners, settings, reason, sizeof reason)) {
-        warn("%s", reason);
-    }
-    boot_listener_release(listeners, settings->listeners_count);
-    free(listeners);
-    if (settings->auth.passwords[0] != '\0') {
-        const struct credentials *credentials = accounts_read(settings->auth.passwords, warn_of_line, NULL);
-        if (credentials != NULL) {
-            credentials_give(credentials);
-        }
+    if (strchr(settings->hostname, '.') == NULL) {
+        warn("hostname is \"%s\", expected a full name as \"mail.example.com\": many receivers refuse others",
+             settings->hostname);
     }
 }
 
@@ -225,14 +222,22 @@ static void check_sandbox(const struct settings *settings)
 static int report(const struct settings *settings, bool strict)
 {
     warnings = 0;
+    errors = 0;
     print_summary(settings);
+    check_name(settings);
     check_paths(settings);
     check_limits(settings);
-    check_secrets(settings);
     check_sandbox(settings);
     check_ring();
+    puts("\nfiles, users, ports");
+    cli_startable(settings, fail, NULL);
+    puts(errors == 0 ? "  as they should be" : "");
+    if (errors != 0) {
+        printf("%s: the server would not start here: see the lines with \"error\"\n", settings->path);
+        return CLI_CONFIG;
+    }
     if (warnings != 0) {
-        printf("\n%s: configuration is good; %u warnings about this machine\n", settings->path, warnings);
+        printf("\n%s: configuration is good; warnings about this machine: %u\n", settings->path, warnings);
     } else {
         printf("\n%s: good\n", settings->path);
     }
@@ -287,7 +292,7 @@ const struct cli_command cli_check_command = {
     .options = options,
     .details = "Every error is one line, `file:line: what is wrong, expected what`, on standard error.\n"
                "--disk tells what file system and disk the spool is on and measures its syncs, in about five seconds.\n"
-               "Exit codes: 0 good, 64 usage, 70 the disk cannot be measured, 78 the configuration is wrong (with\n"
-               "--strict: or there are warnings).\n",
+               "Exit codes: 0 good, 64 usage, 70 the disk cannot be measured, 78 the configuration is wrong or the\n"
+               "server would not start here (with --strict: or there are warnings).\n",
     .run = run,
 };

@@ -96,7 +96,8 @@ static int open_listeners(struct inbound *inbound, const struct inbound_settings
             error = listener_open(&inbound->listeners[i], inbound, i, profile, wanted);
         }
         if (error != 0) {
-            snprintf(reason, size, "listener %s: %s", wanted->name, strerror(-error));
+            snprintf(reason, size, "listener %s: %s", wanted->name,
+                     error == -EINVAL ? "no such address, user or group" : strerror(-error));
             if (profile != NULL) {
                 profile_give(profile);
             }

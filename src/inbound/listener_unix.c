@@ -25,7 +25,7 @@ static bool is_stale(const struct sockaddr_un *address)
 }
 
 /* Runs before shards serve; nobody else asks the user database then. */
-static int find_owner(const char *owner, uid_t *ret_user, gid_t *ret_group)
+int listener_unix_owner(const char *owner, uid_t *ret_user, gid_t *ret_group)
 {
     char user[65];
     size_t length = strcspn(owner, ":");
@@ -55,7 +55,7 @@ int listener_unix_bind(int fd, const struct config_endpoint *endpoint, const cha
     const struct sockaddr_un *address = (const struct sockaddr_un *)(const void *)&endpoint->address;
     uid_t user;
     gid_t group;
-    int error = find_owner(owner, &user, &group);
+    int error = listener_unix_owner(owner, &user, &group);
     if (error != 0) {
         return error;
     }
