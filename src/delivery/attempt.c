@@ -48,11 +48,10 @@ static unsigned take_neighbours(struct site *site, uint32_t *entries, unsigned c
         node = node->next;
         const struct queue_entry *head = schedule_peek(queue, lane->destination);
         const struct queue_entry *mine = schedule_entry(queue, entries[0]);
-        if (head != NULL && head->slot == mine->slot && head->spool == mine->spool && head->wish == QUEUE_NO_WISH) {
+        if (head != NULL && queue_entry_same_message(head, mine) && head->wish == QUEUE_NO_WISH) {
             unsigned more = take_from(site, lane, entries + count, max - count);
             /* When its head had expired, another message may have come instead. */
-            if (more != 0 && (schedule_entry(queue, entries[count])->slot != mine->slot ||
-                              schedule_entry(queue, entries[count])->spool != mine->spool)) {
+            if (more != 0 && !queue_entry_same_message(schedule_entry(queue, entries[count]), mine)) {
                 while (more != 0) {
                     schedule_return(queue, entries[count + --more]);
                 }

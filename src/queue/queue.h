@@ -90,6 +90,12 @@ static inline void queue_entry_set_deadline(struct queue_entry *entry, uint32_t 
     entry->ends = ends;
 }
 
+/* Are both of one message? Not of two that had the slot one after the other. */
+static inline bool queue_entry_same_message(const struct queue_entry *a, const struct queue_entry *b)
+{
+    return a->slot == b->slot && a->id_low == b->id_low && a->spool == b->spool;
+}
+
 /* The sender has been told. */
 static inline bool queue_entry_told(const struct queue_entry *entry)
 {

@@ -253,11 +253,6 @@ const struct queue_entry *schedule_peek(const struct queue *queue, const struct 
     return first == SLOTS_NONE ? NULL : schedule_entry(queue, first);
 }
 
-static bool same_message(const struct queue_entry *a, const struct queue_entry *b)
-{
-    return a->slot == b->slot && a->spool == b->spool;
-}
-
 unsigned schedule_take(struct queue *queue, struct destination *destination, uint32_t *ret_entries, unsigned max)
 {
     unsigned count = 0;
@@ -265,7 +260,7 @@ unsigned schedule_take(struct queue *queue, struct destination *destination, uin
     uint32_t index;
     while (count < max && (index = ready_first(destination)) != SLOTS_NONE) {
         struct queue_entry *entry = schedule_entry(queue, index);
-        if (count != 0 && !same_message(entry, schedule_entry(queue, ret_entries[0]))) {
+        if (count != 0 && !queue_entry_same_message(entry, schedule_entry(queue, ret_entries[0]))) {
             break;
         }
         ready_pop(queue, destination, entry->band);

@@ -68,6 +68,25 @@ static void test_takes_one_message_at_a_time_in_order(void **state)
     fake_end(queue);
 }
 
+/* What is left of a message that is gone waits until it is borrowed; its slot may be another's by then. */
+static void test_a_slot_that_was_used_again_is_another_message(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    uint32_t taken[10];
+    struct schedule_item item = {.slot = 1, .id_low = 7, .arrival_s = fake_now_s(), .spool = FAKE_SPOOL};
+    schedule_add(queue, bytes_of_string(domain), &item, 1);
+    item.id_low = 8;
+    schedule_add(queue, bytes_of_string(domain), &item, 2);
+    struct destination *destination = fake_destination(queue, domain);
+    assert_int_equal(schedule_take(queue, destination, taken, 10), 1);
+    assert_int_equal(schedule_take(queue, destination, taken + 1, 10), 2);
+    for (unsigned i = 0; i < 3; i++) {
+        schedule_finish(queue, taken[i]);
+    }
+    fake_end(queue);
+}
+
 static void test_what_expired_is_given_up(void **state)
 {
     (void)state;
@@ -451,6 +470,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_takes_one_message_at_a_time_in_order),
+        cmocka_unit_test(test_a_slot_that_was_used_again_is_another_message),
         cmocka_unit_test(test_what_expired_is_given_up),
         cmocka_unit_test(test_a_kept_destination_outlives_its_entries),
         cmocka_unit_test(test_deferred_entries_come_at_their_time),
