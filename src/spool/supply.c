@@ -306,13 +306,29 @@ static bool supply_before(const struct segment *a, const struct segment *b)
     return b == NULL || (a->renew != b->renew ? a->renew : a->number < b->number);
 }
 
+/* A start scans a segment that was not sealed. What a failed write has left there, or a crash behind the last durable
+ * record, is then told from mail by the first sequence of the segment that follows: that one has to stay as long. */
+static bool supply_bounds_another(const struct spool *spool, const struct segment *segment)
+{
+    const struct segment *before = NULL;
+    for (uint32_t i = 0; i < spool->segments.capacity; i++) {
+        const struct segment *other = spool->segments.at[i];
+        if (other != NULL && other->state == SEGMENT_FULL && other->number < segment->number &&
+            (before == NULL || other->number > before->number)) {
+            before = other;
+        }
+    }
+    return before != NULL && !before->sealed;
+}
+
 /* The oldest segment that may be emptied; first of all those that a start found empty. */
 static struct segment *supply_find_empty(const struct spool *spool)
 {
     struct segment *best = NULL;
     for (uint32_t i = 0; i < spool->segments.capacity; i++) {
         struct segment *segment = spool->segments.at[i];
-        if (segment != NULL && segment_recyclable(segment) && supply_before(segment, best)) {
+        if (segment != NULL && segment_recyclable(segment) && supply_before(segment, best) &&
+            !supply_bounds_another(spool, segment)) {
             best = segment;
         }
     }

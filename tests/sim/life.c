@@ -203,6 +203,7 @@ static void *run_boot(void *argument)
     }
     state = LIFE_ENDED;
     world_trace("life: stopped");
+    truth_cut(); /* what a failed write left in the page cache may be found by the next start, or not */
     check_leaks();
     return NULL;
 }
