@@ -60,7 +60,8 @@ static void note_expiry(struct boot *boot)
         int64_t expires = listener->tls_context != NULL ? tls_context_expires(listener->tls_context) : 0;
         first = expires != 0 && (first == 0 || expires < first) ? expires : first;
         if (expires != 0 && expires < (int64_t)(clock_wall_ms() / 1000) + EXPIRY_WARNING_S) {
-            log_line(LOG_WARNING, "a certificate ends soon, or has", "listener=%s unix_time=%lld", listener->name,
+            log_line(LOG_WARNING, "a certificate ends soon, or has", "listener=%s days=%lld unix_time=%lld",
+                     listener->name, (long long)(expires - (int64_t)(clock_wall_ms() / 1000)) / 86400,
                      (long long)expires);
         }
     }

@@ -159,6 +159,16 @@ static int complain(const struct request *request, const char *what)
     return CLI_DATA;
 }
 
+/* A working password that every MAIL is refused with is hard to understand from the client's end. */
+static void warn_of_no_sender(const struct request *request, struct bytes line)
+{
+    static const char option[] = " sender=";
+    if (strchr(request->name, '@') == NULL && memmem(line.data, line.length, option, sizeof option - 1) == NULL) {
+        fprintf(stderr, "ringpost passwd: %s: the name is no address, so it may send as nobody yet: --keep --sender\n",
+                request->name);
+    }
+}
+
 static int set(struct passwd_file *file, const struct request *request, const struct credentials_account *account)
 {
     char room[CREDENTIALS_LINE_BYTES_MAX];
@@ -176,6 +186,9 @@ static int set(struct passwd_file *file, const struct request *request, const st
     }
     if (code == CLI_OK) {
         code = passwd_file_replace(file, account != NULL ? account->line : 0, buffer_bytes(&line));
+    }
+    if (code == CLI_OK) {
+        warn_of_no_sender(request, buffer_bytes(&line));
     }
     crypto_wipe(room, sizeof room);
     return code;

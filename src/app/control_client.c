@@ -125,6 +125,16 @@ static int converse(int fd, const char *method, const char *target, struct bytes
     return error;
 }
 
+static const char *hint_at(int error)
+{
+    switch (error) {
+    case -ENOENT:
+    case -ECONNREFUSED: return " (is the server running, and is this its admin.socket?)";
+    case -EACCES: return " (root and the server's group may open it)";
+    default: return "";
+    }
+}
+
 int control_client_request(const char *socket_path, const char *method, const char *target, struct bytes body,
                            struct control_client_reply *ret_reply, char *reason, size_t reason_size)
 {
@@ -134,7 +144,7 @@ int control_client_request(const char *socket_path, const char *method, const ch
         close(fd);
     }
     if (error != 0) {
-        snprintf(reason, reason_size, "%s: %s", socket_path, strerror(-error));
+        snprintf(reason, reason_size, "%s: %s%s", socket_path, strerror(-error), hint_at(error));
     }
     return error;
 }

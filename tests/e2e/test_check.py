@@ -74,3 +74,9 @@ def test_a_name_that_receivers_refuse_is_warned_about(tmp_path):
     path.write_text('hostname = "mail";')
     done = subprocess.run([BINARY, "check", "--config", str(path)], capture_output=True, text=True, timeout=60)
     assert 'warning: hostname is "mail", expected a full name' in done.stdout and done.returncode == OK
+
+
+def test_no_server_there_says_what_to_look_at(tmp_path):
+    done = subprocess.run([BINARY, "queue", "--socket", str(tmp_path / "none")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 69
+    assert done.stderr.endswith("none: No such file or directory (is the server running, and is this its admin.socket?)\n")

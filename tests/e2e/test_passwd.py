@@ -233,3 +233,10 @@ def test_at_a_terminal(accounts):
     assert code == 0 and b"hidden" not in shown
     shown, code = at_a_terminal(words, [(b"New password for a: ", b"\x03")])
     assert code == 130 and accounts.is_password("a", "hidden")
+
+
+def test_an_account_that_may_send_as_nobody_is_warned_about(accounts):
+    assert "shop: the name is no address" in accounts.run(FAST, "shop", password="secret\n")
+    assert accounts.run("--keep", "--sender", "@shop.example", "shop") == ""
+    assert accounts.run("--keep", "--disable", "shop") == ""
+    assert accounts.run(FAST, "alice@example.com", password="secret\n") == ""
