@@ -61,12 +61,12 @@ static void make(void)
 
 const char *tls_files_path(const char *name)
 {
-    static char paths[16][128];
+    static char paths[64][128];
     static unsigned next;
     if (directory[0] == '\0') {
         make();
     }
-    char *path = paths[next++ % 16];
+    char *path = paths[next++ % 64];
     snprintf(path, sizeof paths[0], "%s/%s", directory, name);
     return path;
 }

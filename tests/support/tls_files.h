@@ -9,7 +9,7 @@
 #ifndef SUPPORT_TLS_FILES_H
 #define SUPPORT_TLS_FILES_H
 
-/* The path of a file ("ecdsa.pem"); static memory, sixteen of them at once. */
+/* The path of a file ("ecdsa.pem"); static memory, 64 of them at once. */
 const char *tls_files_path(const char *name);
 
 #endif

@@ -35,6 +35,12 @@ static int tear_down(void **state)
 /* --- s_client -------------------------------------------------------------------------------------------------------
  */
 
+/* What the input of an s_client waits with, until a line of its output is like $1, $2 lines are, or it has ended. A
+ * wait of fixed length would be too short on a busy machine. */
+#define SAID                                                           \
+    "said() { for i in $(seq 200); do grep -q ^ended $log && return; " \
+    "test $(grep -c \"$1\" $log) -ge ${2:-1} && return; sleep 0.02; done; }; "
+
 /* What came of one s_client that says what `input` (a shell command) writes to a server with this context. */
 struct visit {
     struct party server;
@@ -69,9 +75,11 @@ static void visit_with(struct shard_group *group, struct tls_context *context, c
 {
     struct sockaddr_in address;
     int listener = loopback_listen(&address);
-    char command[1024];
-    snprintf(command, sizeof command, "(%s) | timeout 10 openssl s_client -connect 127.0.0.1:%u %s 2>&1", input,
-             ntohs(address.sin_port), options);
+    char command[2048];
+    snprintf(command, sizeof command,
+             "log=%s; : >$log; " SAID "(%s) | { timeout 10 openssl s_client -connect 127.0.0.1:%u %s >>$log 2>&1; "
+             "echo ended >>$log; }; cat $log",
+             tls_files_path("s_client.log"), input, ntohs(address.sin_port), options);
     memset(visit, 0, sizeof *visit);
     visit->server = (struct party){.manner = ECHO, .context = context};
     FILE *client = popen(command, "r");
@@ -87,7 +95,7 @@ static void visit_with(struct shard_group *group, struct tls_context *context, c
     pclose(client);
 }
 
-#define HELLO "echo hello world; sleep 0.3"
+#define HELLO "echo hello world; said '^hello world'"
 
 static void expect_hello(const struct visit *visit)
 {
@@ -346,11 +354,11 @@ static void test_client_certificates(void **state)
 static void test_key_update_and_renegotiation(void **state)
 {
     static struct visit visit;
-    visit_with(*state, usual, "echo first; sleep 0.1; echo K; sleep 0.1; echo K; sleep 0.1; " HELLO, "-tls1_3", &visit);
+    visit_with(*state, usual, "echo first; said ^first; echo K; said ^KEY; echo K; said ^KEY 2; " HELLO, "-tls1_3",
+               &visit);
     expect_hello(&visit);
     assert_non_null(strstr(visit.output, "KEYUPDATE"));
-    visit_with(*state, usual, "echo first; sleep 0.2; echo R; sleep 0.2; echo hello world; sleep 0.1", "-tls1_2",
-               &visit);
+    visit_with(*state, usual, "echo first; said ^first; echo R; said ^RENEG; " HELLO, "-tls1_2", &visit);
     assert_non_null(strstr(visit.output, "RENEGOTIATING"));
     assert_null(strstr(visit.output, "\nhello world\n"));
     assert_int_equal(visit.server.stream.error, -EPROTO);
