@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from harness.client import send
-from harness.server import BINARY, wait_until
+from harness.server import BINARY, MAY_LEAK, wait_until
 
 BODY = "Subject: hello\r\n\r\nbody\r\n"
 ROOT = os.geteuid() == 0
@@ -166,7 +166,7 @@ def can_bind(port):
 
 @as_root
 def test_required(make_server, sink):
-    server = make_server(sink, start=False, sandbox="required")
+    server = make_server(sink, start=False, environment=MAY_LEAK, sandbox="required")
     code, log = fails_to_start(server)
     assert code == CONFIG and "it would run as root: set user" in log
     assert os.listdir(server.settings["spool"]["path"]) == []
