@@ -505,11 +505,11 @@ static void start_tls(struct client_session *session)
 }
 
 /* Is whom we talk to sure? A host's name that DNS gave counts only when nobody could have changed it on the way (RFC
- * 8689 4.2.1), and that of an implicit MX is the recipient's domain itself. */
+ * 8689 4.2.1). All domains of a site are equally sure of its hosts (route_site_key). */
 static bool is_trusted(const struct client_session *session, const struct tls_facts *facts)
 {
     const struct mx_result *hosts = session->hosts;
-    return facts->verified && (!session->site->route->by_mx || hosts->authentic || hosts->implicit);
+    return facts->verified && (!session->site->route->by_mx || hosts->sure);
 }
 
 /* True when the handshake is over and the conversation goes on. */

@@ -96,7 +96,7 @@ static void lane_resolved(struct lane *lane, struct mx_result *result)
         return;
     }
     char text[DELIVERY_SITE_KEY_BYTES];
-    struct bytes key = bytes_of(text, route_site_key(lane->route, result->site, text));
+    struct bytes key = bytes_of(text, route_site_key(lane->route, result->site, result->sure, text));
     unsigned shard = route_shard_of_key(delivery, key);
     if (shard != delivery->shard->index && !lane->destination->adopted) {
         mx_lookup_release(&lane->lookup);
@@ -143,7 +143,7 @@ static void lane_find_site(struct lane *lane)
         return;
     }
     char text[DELIVERY_SITE_KEY_BYTES];
-    struct bytes key = bytes_of(text, route_site_key(lane->route, lane->route->host, text));
+    struct bytes key = bytes_of(text, route_site_key(lane->route, lane->route->host, true, text));
     struct site *site = site_get(delivery, key, lane->route);
     if (site == NULL) {
         lane->state = LANE_WAITING;

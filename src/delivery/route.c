@@ -48,13 +48,19 @@ bool route_is_unix(const struct delivery_route *route)
 }
 
 /* A host that was named and a host that DNS gave are not the same, even under one name: the one is looked up by the
- * site, the other by its lanes, and only the one is sure to be meant. */
-size_t route_site_key(const struct delivery_route *route, struct bytes host, char out[DELIVERY_SITE_KEY_BYTES])
+ * site, the other by its lanes, and only the one is sure to be meant. Nor are the hosts that DNS gave for sure and
+ * those that somebody may have put in: a connection that is trusted for one domain would carry what another one's
+ * forged MX leads there (RFC 8689 4.2.1). */
+size_t route_site_key(const struct delivery_route *route, struct bytes host, bool sure,
+                      char out[DELIVERY_SITE_KEY_BYTES])
 {
     struct buffer key = buffer_of(out, DELIVERY_SITE_KEY_BYTES);
     CHECK(buffer_append(&key, route->lmtp ? BYTES("lmtp:") : BYTES("")));
     CHECK(buffer_append(&key, host) && buffer_append(&key, BYTES(":")) && buffer_append_number(&key, route->port));
-    CHECK(buffer_append(&key, route->by_mx ? BYTES("/mx") : BYTES("")) && buffer_append(&key, route->policy));
+    CHECK(buffer_append(&key, !route->by_mx ? BYTES("")
+                              : sure        ? BYTES("/mx-sure")
+                                            : BYTES("/mx")) &&
+          buffer_append(&key, route->policy));
     return key.length;
 }
 
@@ -68,5 +74,5 @@ unsigned route_shard(const struct delivery *delivery, struct bytes domain)
         return route_shard_of_key(delivery, route->host.length != 0 ? route->host : domain);
     }
     char key[DELIVERY_SITE_KEY_BYTES];
-    return route_shard_of_key(delivery, bytes_of(key, route_site_key(route, route->host, key)));
+    return route_shard_of_key(delivery, bytes_of(key, route_site_key(route, route->host, true, key)));
 }

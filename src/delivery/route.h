@@ -20,8 +20,9 @@ unsigned route_shard(const struct delivery *delivery, struct bytes domain);
 bool route_is_unix(const struct delivery_route *route);
 
 /* Writes the key of the route's site into `out`: "host:port", and what else tells it from others. Mail that is to be
- * treated in different ways never shares a connection. `host`: the route's, or the hosts that DNS gave. Returns its
- * length. */
-size_t route_site_key(const struct delivery_route *route, struct bytes host, char out[DELIVERY_SITE_KEY_BYTES]);
+ * treated in different ways never shares a connection. `host`: the route's, or the hosts that DNS gave, and then `sure`
+ * is as in struct mx_result. Returns its length. */
+size_t route_site_key(const struct delivery_route *route, struct bytes host, bool sure,
+                      char out[DELIVERY_SITE_KEY_BYTES]);
 
 #endif

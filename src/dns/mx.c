@@ -141,10 +141,12 @@ static void mx_step(struct mx_work *work, const struct answer *answer)
         return;
     }
     mx_work_limit_expiry(work, answer->expires_ms);
-    work->authentic = answer->authentic;
+    bool direct = work->aliases == 0; /* else this answer is sure of the end of a chain that nobody has vouched for */
+    work->sure = direct && answer->authentic;
     switch (answer->status) {
     case ANSWER_RECORDS: take_list(work, answer); break;
     case ANSWER_NO_DATA:
+        work->sure = work->sure || (direct && answer->aliases == 0);
         work->implicit = true; /* RFC 5321 5.1; what a CNAME leads to "is processed as if it were the initial name" */
         set_targets(work, &(struct candidate){.name = answer->canonical}, 1);
         mx_work_addresses(work);

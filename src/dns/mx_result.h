@@ -30,8 +30,8 @@ struct mx_host {
 struct mx_result {
     unsigned references;
     enum mx_class class;
-    bool implicit;               /* no MX record: the domain's own addresses */
-    bool authentic;              /* the MX answer was DNSSEC-validated */
+    bool sure;                   /* nobody can have put in other hosts: the MX answer was DNSSEC-validated, or there is
+                                    none and the host is the domain itself, not what a CNAME leads to */
     uint64_t expires_ms;         /* shard time until which this holds; a failure: when asking again makes sense */
     struct bytes site;           /* MX_HOSTS: the site key, 1..MX_SITE_BYTES; else empty */
     struct bytes reason;         /* not MX_HOSTS: one line for sender and log: "SERVFAIL for MX of example.org" */

@@ -113,8 +113,7 @@ static void finish(struct mx_work *work, struct mx_result *draft)
 {
     uint64_t now_ms = resolver_shard(work->resolver)->now_ms;
     struct mx_lookup *lookup = work->lookup;
-    draft->implicit = work->implicit;
-    draft->authentic = work->authentic;
+    draft->sure = work->sure;
     draft->expires_ms = work->expires_ms > now_ms ? work->expires_ms : now_ms + RETRY_MS;
     lookup->result = mx_result_new(draft);
     lookup->work = NULL;

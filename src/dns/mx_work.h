@@ -35,7 +35,7 @@ struct mx_work {
     uint8_t aliases;
     bool named;    /* mx_lookup_host: an administrator's choice */
     bool implicit; /* no MX record */
-    bool authentic;
+    bool sure;     /* as in the result */
     uint64_t expires_ms;
     unsigned pending; /* address questions */
     unsigned target_count;

@@ -84,22 +84,24 @@ static void test_a_site_is_named_by_host_and_port(void **state)
     const struct {
         struct delivery_route route;
         const char *key;
+        bool sure;
     } cases[] = {
-        {{.port = 65535}, "mx.example.com:65535"},
-        {{.port = 25, .by_mx = true}, "mx.example.com:25/mx"},
-        {{.port = 25, .policy = BYTES("/off")}, "mx.example.com:25/off"},
-        {{.port = 24, .lmtp = true}, "lmtp:mx.example.com:24"},
+        {{.port = 65535}, "mx.example.com:65535", false},
+        {{.port = 25, .by_mx = true}, "mx.example.com:25/mx", false},
+        {{.port = 25, .by_mx = true}, "mx.example.com:25/mx-sure", true},
+        {{.port = 25, .policy = BYTES("/off")}, "mx.example.com:25/off", false},
+        {{.port = 24, .lmtp = true}, "lmtp:mx.example.com:24", false},
     };
     char key[DELIVERY_SITE_KEY_BYTES];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        size_t length = route_site_key(&cases[i].route, BYTES("mx.example.com"), key);
+        size_t length = route_site_key(&cases[i].route, BYTES("mx.example.com"), cases[i].sure, key);
         assert_true(bytes_equal(bytes_of(key, length), bytes_of_string(cases[i].key)));
     }
     char longest[MX_SITE_BYTES];
     memset(longest, 'h', sizeof longest);
     struct delivery_route route = {
         .port = 65535, .by_mx = true, .lmtp = true, .policy = bytes_of(longest, DELIVERY_POLICY_BYTES)};
-    route_site_key(&route, bytes_of(longest, sizeof longest), key); /* it fits */
+    route_site_key(&route, bytes_of(longest, sizeof longest), true, key); /* it fits */
 }
 
 static void test_a_socket_is_told_from_a_host(void **state)
@@ -129,8 +131,8 @@ static void test_a_domain_has_one_shard(void **state)
     for (unsigned shard = 3; shard <= 7; shard++) {
         assert_in_range(used[shard], 50, 200);
     }
-    unsigned expected = route_shard_of_key(
-        &delivery, bytes_of(key, route_site_key(route_find(&delivery, BYTES("x.example.com")), BYTES("below"), key)));
+    const struct delivery_route *below = route_find(&delivery, BYTES("x.example.com"));
+    unsigned expected = route_shard_of_key(&delivery, bytes_of(key, route_site_key(below, BYTES("below"), true, key)));
     assert_int_equal(route_shard(&delivery, BYTES("a.example.com")), expected);
     assert_int_equal(route_shard(&delivery, BYTES("b.c.example.com")), expected);
     expected = route_shard_of_key(&delivery, BYTES("hub.net"));

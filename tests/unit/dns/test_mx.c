@@ -77,6 +77,9 @@ static const struct line zone[] = {
     {"alias-implicit.example", ANSWER_MX, "!nodata @implicit.example"},
     {"alias-open.example", ANSWER_MX, "!alias plain.example"},
     {"alias-open-implicit.example", ANSWER_MX, "!alias implicit.example"},
+    {"signed.example", ANSWER_MX, "10 mx1.plain.example"},
+    {"signed-alias.example", ANSWER_MX, "@target.example 10 mx1.plain.example"},
+    {"alias-open-signed.example", ANSWER_MX, "!alias signed.example"},
     {"alias-to-nothing.example", ANSWER_MX, "!alias gone.example"},
     {"alias-loop.example", ANSWER_MX, "!alias alias-loop.example"},
     {"mx-alias.example", ANSWER_MX, "10 host-alias.example"},
@@ -174,6 +177,7 @@ static const char *take_special(const char *data)
     if (*data == '@') {
         size_t length = strcspn(data + 1, " ");
         answer.canonical = bytes_of(data + 1, length);
+        answer.aliases = 1;
         data += 1 + length + (data[1 + length] == ' ');
     }
     return data;
@@ -214,6 +218,7 @@ static void look_up(const char *name, enum answer_type type)
         .status = exists ? ANSWER_NO_DATA : ANSWER_NO_DOMAIN,
         .expires_ms = shard.now_ms + 60000,
         .canonical = bytes_of_string(name),
+        .authentic = strncmp(name, "signed", 6) == 0,
         .records = records,
     };
     if (found == NULL) {
@@ -427,6 +432,34 @@ static void named_hosts(void **state)
     }
 }
 
+/* Whose hosts cannot have been put in by somebody on the way? */
+static void sure_hosts(void **state)
+{
+    static const struct {
+        const char *domain;
+        bool sure;
+    } cases[] = {
+        {"plain.example", false},
+        {"signed.example", true},
+        {"signed-alias.example", true},
+        {"implicit.example", true}, /* the domain itself, whatever the answer */
+        {"alias.example", false},
+        {"alias-implicit.example", false}, /* what a CNAME leads to is not */
+        {"alias-open-implicit.example", false},
+        {"alias-open-signed.example", false}, /* only the end of the chain was validated */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct mx_lookup lookup;
+        mx_lookup_init(&lookup, done);
+        assert_true(mx_lookup_start(&lookup, NULL, &settings, bytes_of_string(cases[i].domain)));
+        if (lookup.result->class != MX_HOSTS || lookup.result->sure != cases[i].sure) {
+            fail_msg("%s: sure %d", cases[i].domain, lookup.result->sure);
+        }
+        mx_lookup_release(&lookup);
+    }
+}
+
 static void codes(void **state)
 {
     static const struct {
@@ -523,10 +556,10 @@ static void results_outlive_their_lookup(void **state)
     assert_true(mx_lookup_start(&lookup, NULL, &settings, BYTES("plain.example")));
     struct mx_result *kept = mx_result_retain(lookup.result);
     assert_int_equal(kept->expires_ms, shard.now_ms + 60000);
-    assert_false(kept->implicit);
+    assert_false(kept->sure);
     mx_lookup_release(&lookup);
     assert_true(mx_lookup_start(&lookup, NULL, &settings, BYTES("implicit.example")));
-    assert_true(lookup.result->implicit);
+    assert_true(lookup.result->sure);
     mx_lookup_release(&lookup);
     assert_string_equal(render(kept), "10 mx1.plain.example 192.0.2.1, 20 mx2.plain.example 2001:db8::2 192.0.2.2");
     mx_result_release(kept);
@@ -583,6 +616,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(decisions, setup),
+        cmocka_unit_test_setup(sure_hosts, setup),
         cmocka_unit_test_setup(named_hosts, setup),
         cmocka_unit_test_setup(codes, setup),
         cmocka_unit_test_setup(loopback_can_be_remote, setup),
