@@ -15,10 +15,11 @@ static void fail(struct maildir_file *file, int error)
 
 /* --- directories ---------------------------------------------------------------------------------------------- */
 
-/* Puts the next directory to make into `path`: all on the way to the Maildir, itself, and the three in it. */
+/* Puts the next directory to make into `path`: all on the way to the Maildir, itself, and the three in it. The one that
+ * is opened first is made last: where it is there, so are the others, whenever the making was interrupted. */
 static bool next_directory(struct maildir_file *file)
 {
-    static const char *const inside[] = {"tmp", "new", "cur"};
+    static const char *const inside[] = {"cur", "new", "tmp"};
     const char *begin = file->directory;
     size_t length = strlen(begin);
     if (file->made_bytes < length) {
