@@ -235,8 +235,9 @@ static void receive_done(struct op *op, int result, uint32_t flags)
         }
     }
     if (stream->tls == NULL || stream_tls_received(stream)) {
-        stream_wake(stream);
+        stream->wake(stream);
     }
+    after_wake(stream); /* also when TLS had nothing for the driver: it may take no more, for lack of room to answer */
 }
 
 /* The turn hook. Arms as many as could find a buffer; the rest has its turn in the next ones, which come at once as

@@ -1,5 +1,11 @@
 #include "core/stream_tls.h"
 
+#include <sys/socket.h>
+
+#include <wolfssl/options.h>
+
+#include <wolfssl/ssl.h>
+
 #include "base/rng.h"
 #include "core/tls_session.h"
 #include "unit/core/tls_parties.h"
@@ -343,6 +349,104 @@ static void test_unsent_output_is_bounded(void **state)
     party_finish(*state, &client, true);
 }
 
+/* A client of its own, on a descriptor. */
+struct hand_made {
+    struct tls_session session;
+    int fd;
+};
+
+static size_t pull_from_socket(struct tls_session *session, void *data, size_t length)
+{
+    ssize_t got = recv(CONTAINER_OF(session, struct hand_made, session)->fd, data, length, MSG_DONTWAIT);
+    return got > 0 ? (size_t)got : 0;
+}
+
+static void push_to_socket(struct hand_made *client)
+{
+    struct bytes output = tls_session_output(&client->session);
+    ssize_t sent = send(client->fd, output.data, output.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent > 0) {
+        tls_session_sent(&client->session, (size_t)sent);
+    } else {
+        usleep(1000);
+    }
+}
+
+static void shake_hands(struct hand_made *client)
+{
+    assert_int_equal(tls_session_init_client(&client->session, gullible, "", TLS_VERIFY_NONE, pull_from_socket), 0);
+    while (client->session.phase < TLS_PHASE_OPEN || tls_session_output(&client->session).length != 0) {
+        tls_session_advance(&client->session);
+        push_to_socket(client);
+    }
+}
+
+/* Asks for answers, with an octet of content to each, so that it looks alive. */
+static void ask_for_answers(struct hand_made *client, unsigned number)
+{
+    for (unsigned i = 0; i < number; i++) {
+        struct iovec piece = {.iov_base = content, .iov_len = 1};
+        struct iovec *next = &piece;
+        size_t count = 1;
+        assert_int_equal(wolfSSL_update_keys(client->session.engine), WOLFSSL_SUCCESS);
+        assert_int_equal(tls_session_write(&client->session, &next, &count), 0);
+    }
+}
+
+struct look {
+    struct party *party;
+    bool at_rest;
+};
+
+static void look_whether_at_rest(struct shard *shard, void *context)
+{
+    struct look *look = context;
+    look->at_rest = is_at_rest(shard, look->party);
+}
+
+static void take_what_comes(struct shard *shard, void *context)
+{
+    struct party *party = context;
+    (void)shard;
+    party->manner = CLIENT; /* only keeps */
+    party->got = received;
+    party->say_bytes = sizeof received;
+    party->said = true;
+}
+
+/* A peer that makes the library answer, and reads no answer: when there is no room for more of them nothing is taken
+ * from it any more; it does not go on to take all of the shard's receive buffers. */
+static void test_unread_answers_do_not_hoard(void **state)
+{
+    struct party server = server_party();
+    static struct hand_made client;
+    int ends[2];
+    loopback_pair(ends);
+    loopback_narrow(ends[1], ends[0]);
+    int bytes = 64 * 1024; /* in the other direction, for as much as is needed and not more */
+    setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    setsockopt(ends[1], SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    server.fd = ends[1];
+    client = (struct hand_made){.fd = ends[0]};
+    on_shard(*state, party_open_and_start, &server);
+    shake_hands(&client);
+    assert_true(comes_true(*state, party_is_secured, &server));
+    on_shard(*state, take_what_comes, &server);
+    struct look look = {.party = &server};
+    for (unsigned tries = 0; tries < 10000 && !look.at_rest; tries++) {
+        if (tls_session_output(&client.session).length == 0) {
+            ask_for_answers(&client, 100);
+        }
+        push_to_socket(&client);
+        on_shard(*state, look_whether_at_rest, &look);
+    }
+    assert_true(look.at_rest);
+    assert_true(server.stream.paused); /* and not merely out of buffers */
+    party_finish(*state, &server, true);
+    tls_session_free(&client.session);
+    close(ends[0]);
+}
+
 int main(void)
 {
     struct rng rng;
@@ -364,6 +468,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cuts_at_every_octet, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unread_input_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unsent_output_is_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_unread_answers_do_not_hoard, set_up, tear_down),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     tls_context_give(usual);
