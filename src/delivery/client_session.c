@@ -124,6 +124,7 @@ static bool retry_in_clear(struct client_session *session)
                          delivery->shard->now_ms);
     }
     session->in_clear = true;
+    session->tls_short = !session->tls_host_failed;
     return connect_here(session);
 }
 
@@ -264,7 +265,7 @@ static socklen_t remote_address(struct client_session *session, const struct mx_
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path.length + 1);
 }
 
-static enum smtp_client_tls choose_tls(const struct client_session *session, const struct mx_address *address)
+static enum smtp_client_tls choose_tls(struct client_session *session, const struct mx_address *address)
 {
     const struct delivery *delivery = session->delivery;
     const struct delivery_route *route = session->site->route;
@@ -274,9 +275,12 @@ static enum smtp_client_tls choose_tls(const struct client_session *session, con
     if (route->tls != DELIVERY_TLS_MAY) {
         return SMTP_CLIENT_TLS_REQUIRE;
     }
-    bool clear = session->in_clear || address->family == AF_UNIX || !tls_session_room() ||
+    bool plain = address->family == AF_UNIX ||
                  plain_hosts_has(&delivery->plain_hosts, address, route->port, delivery->shard->now_ms);
-    return clear ? SMTP_CLIENT_TLS_OFF : SMTP_CLIENT_TLS_MAY;
+    if (!session->in_clear) {
+        session->tls_short = !plain && !tls_session_room();
+    }
+    return plain || session->in_clear || session->tls_short ? SMTP_CLIENT_TLS_OFF : SMTP_CLIENT_TLS_MAY;
 }
 
 static bool connect_here(struct client_session *session)

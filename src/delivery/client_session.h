@@ -57,6 +57,7 @@ struct client_session {
     bool broken;                          /* it can't be sent on any more: what the host has said is yet read */
     bool handshaking;                     /* TLS */
     bool in_clear;                        /* called again without TLS */
+    bool tls_short;                       /* ... or called so: there were too many TLS sessions here */
     bool tls_failed;                      /* STARTTLS was refused, or the handshake came to nothing */
     bool tls_host_failed;                 /* ... and not for a reason of ours */
     enum smtp_client_tls tls_mode;        /* of this connection */

@@ -41,6 +41,19 @@ static bool refuse(struct client_session *session, uint8_t subject, uint8_t deta
     return false;
 }
 
+/* It requires TLS that this connection does not have, or not with anybody sure. That nothing may be sent to the host is
+ * final (RFC 8689 4.2.1), that we had no session left for it is not. */
+static bool refuse_insecure(struct client_session *session)
+{
+    if (session->tls_short) {
+        struct outcome_cause cause = outcome_local(
+            false, 3, 2, "the message requires TLS, and there are too many TLS sessions here");
+        end_next(session, &cause);
+        return false;
+    }
+    return refuse(session, 7, 10, "the message requires TLS, and the remote host's identity is not verified");
+}
+
 /* True when it was converted. */
 static bool convert(struct client_session *session)
 {
@@ -70,8 +83,7 @@ bool fitting_next(struct client_session *session)
     case SMTP_CLIENT_FIT_CONVERT: return convert(session) && fitting_next(session);
     case SMTP_CLIENT_FIT_NEEDS_UTF8:
         return refuse(session, 6, 7, "the remote host does not support internationalised addresses");
-    case SMTP_CLIENT_FIT_NEEDS_TLS:
-        return refuse(session, 7, 10, "the message requires TLS, and the remote host's identity is not verified");
+    case SMTP_CLIENT_FIT_NEEDS_TLS: return refuse_insecure(session);
     case SMTP_CLIENT_FIT_NEEDS_REQUIRETLS:
         return refuse(session, 7, 30, "the message requires TLS, and the remote host does not support REQUIRETLS");
     case SMTP_CLIENT_FIT_TOO_LATE:

@@ -267,6 +267,20 @@ def test_requiretls_goes_nowhere_else(serve_tls, make_sink, authority, home, cas
     assert sink.seen == []
 
 
+def test_requiretls_waits_for_a_session_of_ours(make_server, make_sink, home, authority):
+    """That we have as many TLS sessions as we may is not the host's fault, nor for ever."""
+    sink = make_sink(tls=authority.issue("sink.test"), secret=["REQUIRETLS"])
+    server = make_server(tls={"certificates": (authority.issue("mx.ringpost.test").item(),), "sessions_max": 1},
+                         routes=({"domain": "a.test", "next_hop": home.endpoint}, {"domain": "*", "next_hop": sink.endpoint}))
+    with Client(server.port) as client:
+        client.hello()
+        client.start_tls(authority.context())
+        transaction(server, "<a@a.test> REQUIRETLS", ["<b@b.test>"], client=client)
+        event = server.wait_events(lambda e: e["event"] in ("deferral", "bounce"))[0]
+        assert event["event"] == "deferral" and event["status"] == "4.3.2"
+    assert home.seen == [] and sink.seen == []
+
+
 # --- real receivers -----------------------------------------------------------------------------------------------------------------
 
 def test_postfix_takes_it_all(make_server, make_sink, postfix_directory, authority):
