@@ -248,7 +248,7 @@ static void warm_done(struct op *op, int result, uint32_t flags)
 {
     struct journal *journal = CONTAINER_OF(op, struct journal, warm);
     (void)flags;
-    if (result < 0 && result != -EINVAL) {
+    if (result == -EFAULT || result == -EIO || result == -EHWPOISON) {
         journal_commit(journal); /* it cannot be read: nobody can be told */
     } else {
         warm_next(journal);
