@@ -65,7 +65,7 @@ def inbound(bench, files, repeats, share):
     kept = [(load.run("load_source", int(30000 * share)), load.run("load_source_tls", int(30000 * share)))
             for _ in range(repeats)]
     pairs(bench.book, "relay of 4 KiB, TLS in, kept sessions", kept, 0, 0.70)
-    messages = int(5000 * share)
+    messages = int(2000 * share)
     every = [(load.run("load_source", messages, per_session=1),
               load.run("load_source_tls", messages, per_session=1, no_resumption=None),
               load.run("load_source_tls", messages, per_session=1)) for _ in range(repeats)]
