@@ -62,10 +62,10 @@ int listener_unix_bind(int fd, const struct config_endpoint *endpoint, const cha
     if (is_stale(address)) {
         unlink(address->sun_path);
     }
-    mode_t before = umask(0177); /* nobody connects between bind and chmod */
-    bool bound = bind(fd, (const struct sockaddr *)address, sizeof *address) == 0;
+    /* The file gets the socket's own mode, so that nobody connects between bind and chmod. Not by umask: that is the
+     * whole process's, and other shards make their spools meanwhile. */
+    bool bound = fchmod(fd, 0600) == 0 && bind(fd, (const struct sockaddr *)address, sizeof *address) == 0;
     error = bound ? 0 : -errno;
-    umask(before);
     if (bound &&
         (chown(address->sun_path, user, group) != 0 || chmod(address->sun_path, (mode_t)strtoul(mode, NULL, 8)) != 0)) {
         error = -errno;
