@@ -7,6 +7,7 @@ import lab
 import scenarios
 
 IDLE_SESSIONS = 2000
+SESSIONS = 50
 KIB4 = {"length": 4096}
 
 
@@ -28,7 +29,7 @@ class Load:
 
     def run(self, tool, messages, **options):
         """(accepted/s, delivered/s, CPU us per message, share of handshakes that resumed a session)"""
-        words = scenarios.words({"to": f"127.0.0.1:{self.server.port}", "sessions": 50, "messages": messages, **KIB4,
+        words = scenarios.words({"to": f"127.0.0.1:{self.server.port}", "sessions": SESSIONS, "messages": messages, **KIB4,
                                  **{name.replace("_", "-"): value for name, value in options.items()}})
         before, used, begin = self.server.metrics(), self.server.cpu(), time.monotonic()
         run = subprocess.run([f"{self.bench.tools}/{tool}", *words], capture_output=True, text=True, check=False,
@@ -40,7 +41,8 @@ class Load:
         delivered = messages / (time.monotonic() - begin)
         after = self.server.metrics()
         changes = {name: after[name] - before[name] for name in ("tls_handshakes", "tls_resumed")}
-        resumed = changes["tls_resumed"] / max(sum(changes.values()), 1)
+        later = sum(changes.values()) - SESSIONS  # the first ones have no ticket
+        resumed = min(changes["tls_resumed"] / later, 1) if later > 0 else 0
         return messages / float(run.stdout.split()[4]), delivered, (self.server.cpu() - used) / messages * 1e6, resumed
 
     def end(self):
