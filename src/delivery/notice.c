@@ -281,6 +281,15 @@ static void build_text(struct dsn *dsn, struct buffer *text)
     text->capacity = text->length;
 }
 
+static bool has_8bit(struct bytes text)
+{
+    unsigned char seen = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        seen |= (unsigned char)text.data[i];
+    }
+    return (seen & 0x80) != 0;
+}
+
 void notice_build(struct delivery *delivery, const struct spool_view *view, const struct lend_outcome *what,
                   uint64_t bounce_id, struct buffer *ret_text, struct buffer *ret_envelope, uint32_t *ret_flags)
 {
@@ -316,8 +325,10 @@ void notice_build(struct delivery *delivery, const struct spool_view *view, cons
     build_text(&dsn, ret_text);
     *ret_envelope = allocate(NOTICE_ENVELOPE_BYTES);
     build_envelope(view, sender, ret_envelope);
-    *ret_flags = SPOOL_FORMAT_BOUNCE | (dsn.utf8 ? SPOOL_FORMAT_SMTPUTF8 : 0) |
-                 (dsn.utf8 || dsn.whole_is_8bit ? SPOOL_FORMAT_HAS_8BIT : 0) | (view->flags & SPOOL_FORMAT_REQUIRETLS);
+    /* An internationalised one without anything to show for it may go to a host that knows nothing of that. */
+    bool octets = dsn.whole_is_8bit || (dsn.utf8 && has_8bit(buffer_bytes(ret_text)));
+    *ret_flags = SPOOL_FORMAT_BOUNCE | (dsn.utf8 ? SPOOL_FORMAT_SMTPUTF8 : 0) | (octets ? SPOOL_FORMAT_HAS_8BIT : 0) |
+                 (view->flags & SPOOL_FORMAT_REQUIRETLS);
     free(whole);
     free(notices);
 }
