@@ -110,7 +110,7 @@ static void test_back_pressure(void **state)
 {
     (void)state;
     fixture_defaults();
-    fixture.listener.timeouts.data_block_ms = 200; /* waiting for the disk is not the client's fault */
+    fixture.listener.timeouts.data_block_ms = 1000; /* waiting for the disk is not the client's fault */
     fixture_start();
     fixture_hold(true);
     int fd = client_ready();
@@ -124,7 +124,7 @@ static void test_back_pressure(void **state)
     WAIT_FOR(now.extents_written == RECEPTION_EXTENTS_IN_FLIGHT &&
              now.body_memory > 3 * LIMIT_EXTENT_BYTES - BODY_CHUNK_BYTES);
     uint64_t memory = snapshot_of(0).body_memory;
-    pause_ms(500);
+    pause_ms(1500);
     struct snapshot now = snapshot_of(0);
     assert_int_equal(now.body_memory, memory);
     assert_int_equal(now.extents_written, RECEPTION_EXTENTS_IN_FLIGHT);
