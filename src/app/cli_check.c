@@ -12,6 +12,7 @@
 #include "app/cli_disk.h"
 #include "app/cli_startable.h"
 #include "app/sandbox.h"
+#include "app/sandbox_user.h"
 #include "core/config_value.h"
 #include "core/ring.h"
 
@@ -197,6 +198,18 @@ static void check_ring(void)
     }
 }
 
+/* As the server does, so that files and directories are looked at with the rights that it will have. */
+static void become_user(const struct settings *settings)
+{
+    char reason[128];
+    if (settings->user[0] != '\0' && geteuid() == 0 &&
+        sandbox_user_become(settings->user, false, reason, sizeof reason) != 0) {
+        char line[256];
+        snprintf(line, sizeof line, "user: %s", reason);
+        fail(NULL, line);
+    }
+}
+
 static void check_name(const struct settings *settings)
 {
     if (strchr(settings->hostname, '.') == NULL) {
@@ -224,6 +237,7 @@ static int report(const struct settings *settings, bool strict)
     warnings = 0;
     errors = 0;
     print_summary(settings);
+    become_user(settings);
     check_name(settings);
     check_paths(settings);
     check_limits(settings);

@@ -58,7 +58,7 @@ static void look_at_users(const struct settings *settings, const struct findings
 {
     uid_t user;
     gid_t group;
-    if (settings->user[0] != '\0' && getpwnam(settings->user) == NULL) {
+    if (settings->user[0] != '\0' && geteuid() != 0 && getpwnam(settings->user) == NULL) { /* root tried already */
         find(findings, "user: there is no user %s", settings->user);
     }
     for (unsigned i = 0; i < settings->listeners_count; i++) {

@@ -80,3 +80,15 @@ def test_no_server_there_says_what_to_look_at(tmp_path):
     done = subprocess.run([BINARY, "queue", "--socket", str(tmp_path / "none")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 69
     assert done.stderr.endswith("none: No such file or directory (is the server running, and is this its admin.socket?)\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_looks_with_the_rights_of_the_user(tmp_path):
+    text = admin(str(tmp_path)) + 'user = "nobody";\n' + listener(address=f"127.0.0.1:{free_port()}")
+    code, findings = check(str(tmp_path), text)
+    assert code == OK and any("spool.path" in finding and "Permission denied" in finding for finding in findings)
+    with open(tmp_path / "passwords", "w") as file:
+        file.write(line("ann@a.test"))
+    os.chmod(tmp_path / "passwords", 0o600)
+    code, findings = check(str(tmp_path), text + f'auth = {{ passwords = "{tmp_path}/passwords"; }};\n')
+    assert code == CONFIG and any("error:" in finding and "Permission denied" in finding for finding in findings)
