@@ -12,7 +12,7 @@ import time
 import pytest
 from harness.client import Client, send, stuffed
 from harness.load import LoadSink, SourceRun, load_source, source_words
-from harness.server import MAY_LEAK, Ringpost, wait_until
+from harness.server import MAY_LEAK, SANITIZED, Ringpost, wait_until
 
 ROUNDS = int(os.environ.get("ROUNDS", "24"))
 SHARDS = ({"count": 1}, {"count": 2}, {"count": 2}, {"count": 3}, {"inbound": 1, "delivery": 2}, {"inbound": 2, "delivery": 1})
@@ -113,7 +113,7 @@ def test_starts_stay_fast(make_server, tmp_path):
     seconds = time.monotonic() - started
     print(f"80,000 messages, {seconds:.2f} s")
     wait_until(lambda: server.queued() == (80000, 80000), 10, lambda: f"all of the queue, there is {server.queued()}")
-    assert seconds < 3, "a tenth of it on an idle machine"
+    assert seconds < (15 if SANITIZED else 3), "a tenth of it on an idle machine"
 
 
 def test_the_judge_would_see_a_loss():
