@@ -421,7 +421,8 @@ void smtp_server_refuse(struct smtp_server *s, struct buffer *out, const struct 
     }
     server_say_reply(out, reply);
     s->closing = reply->code == 421 || reply->code == 521;
-    s->errors += event == SMTP_SERVER_AUTH_STEP; /* who guesses passwords gets no further than errors_max */
+    /* Who guesses passwords gets no further than errors_max; who guesses recipients is slower from then on. */
+    s->errors += event == SMTP_SERVER_AUTH_STEP || (event == SMTP_SERVER_RCPT && reply->code >= 500);
     if (event == SMTP_SERVER_END) {
         server_repeat(s, reply, s->recipients);
     }

@@ -113,6 +113,20 @@ def test_errors_cost_time(make_server, sink):
     assert send(server.port, "a@a.test", ["b@b.test"], BODY), "others are not held up"
 
 
+def test_guessing_recipients_costs_time(make_server, sink):
+    server = make_server(sink, listeners={"relay_networks": (), "error_delay": "1s", "error_delay_after": 2,
+                                          **rates(address={"errors": 4})})
+    with Client(server.port) as client:
+        client.command("EHLO guess.test")
+        client.command("MAIL FROM:<a@a.test>")
+        times = []
+        for _ in range(3):
+            began = time.monotonic()
+            assert client.command("RCPT TO:<nobody@elsewhere.test>") == "550 5.7.1"
+            times.append(time.monotonic() - began)
+    assert times[0] < 0.5 and all(0.9 < each < 3 for each in times[1:]), times
+
+
 def test_no_mail_when_memory_is_short(make_server, sink):
     server = make_server(sink)
     send(server.port, "a@a.test", ["before@b.test"], BODY)
