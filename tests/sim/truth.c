@@ -79,6 +79,22 @@ static void note_token(struct truth *truth, const char *body, size_t length)
     }
 }
 
+static bool same(const struct truth_state *a, const struct truth_state *b)
+{
+    return a->status == b->status &&
+           (a->status >= FINISHED || (a->attempts == b->attempts && a->next_attempt_s == b->next_attempt_s));
+}
+
+static bool perhaps(const struct truth *truth, unsigned recipient, const struct truth_state *state, bool finished)
+{
+    for (const struct truth_perhaps *one = truth->perhaps; one != NULL; one = one->next) {
+        if (one->recipient == recipient && (finished ? one->state.status >= FINISHED : same(&one->state, state))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void take_state(struct truth *truth, const struct spool_format_state *state, bool durable)
 {
     struct truth_state what = {state->status, state->attempts, state->next_attempt_s};
@@ -88,6 +104,12 @@ static void take_state(struct truth *truth, const struct spool_format_state *sta
     }
     CHECK(state->recipient < truth->recipients);
     if (durable && truth->states[state->recipient].status < FINISHED) {
+        /* What a start writes before it is up comes on top of what it has found. */
+        struct truth_state *found = &truth->found_states[state->recipient];
+        if (truth->found &&
+            (same(&truth->states[state->recipient], found) || perhaps(truth, state->recipient, found, false))) {
+            *found = what;
+        }
         truth->states[state->recipient] = what;
         if (what.status >= FINISHED) {
             oracle_finished(truth, state->recipient, what.status);
@@ -295,22 +317,6 @@ void truth_recovered(unsigned spool, const struct spool_recovered *message)
         truth->found_states[i] = (struct truth_state){(uint8_t)state->status, state->attempts, state->next_attempt_s};
     }
     oracle_recovered(truth);
-}
-
-static bool same(const struct truth_state *a, const struct truth_state *b)
-{
-    return a->status == b->status &&
-           (a->status >= FINISHED || (a->attempts == b->attempts && a->next_attempt_s == b->next_attempt_s));
-}
-
-static bool perhaps(const struct truth *truth, unsigned recipient, const struct truth_state *state, bool finished)
-{
-    for (const struct truth_perhaps *one = truth->perhaps; one != NULL; one = one->next) {
-        if (one->recipient == recipient && (finished ? one->state.status >= FINISHED : same(&one->state, state))) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static void check_found(struct truth *truth)
