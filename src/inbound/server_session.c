@@ -148,7 +148,11 @@ static void talk(struct server_session *session)
         consider_stop(session);
         more = (session->farewell == NULL || session_output_say_farewell(session)) && step(session);
         if (!in_body && smtp_server_in_body(&session->machine)) { /* or in a chunk that is only read over */
-            session->message_ms = session->data_ms = session_now_ms(session);
+            session->data_ms = session_now_ms(session);
+            session->message_ms = session->message_ms != 0 ? session->message_ms : session->data_ms;
+        }
+        if (!smtp_server_in_body(&session->machine) && session->reception == NULL) {
+            session->message_ms = 0;
         }
         if (session->errors != session->machine.errors) {
             charge_errors(session);
@@ -227,9 +231,11 @@ static uint64_t command_deadline(const struct server_session *session)
     }
     uint64_t step_ms = session->command_ms + timeouts->command_ms;
     uint64_t whole_ms = UINT64_MAX;
+    if (session->message_ms != 0) { /* also between chunks */
+        whole_ms = session->message_ms + timeouts->message_ms;
+    }
     if (smtp_server_in_body(&session->machine)) {
         step_ms = session->data_ms + timeouts->data_block_ms;
-        whole_ms = session->message_ms + timeouts->message_ms;
     } else if (!smtp_server_in_transaction(&session->machine)) {
         whole_ms = session->began_ms + timeouts->session_ms;
     }

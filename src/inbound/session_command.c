@@ -29,6 +29,7 @@ void session_command_drop_reception(struct server_session *session)
         session_proxy_forget(session);
     }
     session->committing = false;
+    session->message_ms = 0;
 }
 
 static void on_helo(struct server_session *session)

@@ -412,6 +412,45 @@ static void test_data_timeouts(void **state)
     fixture_stop();
 }
 
+/* A message in chunks has the deadline of one message, not one for each chunk. */
+static void test_chunks_without_end(void **state)
+{
+    (void)state;
+    set_up();
+    fixture.listener.extensions |= SMTP_SERVER_CHUNKING;
+    fixture.listener.timeouts.message_ms = 700;
+    fixture_start();
+    int fd = client_ready();
+    client_send(fd, "MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n");
+    client_expect(fd, "250 250");
+    uint64_t began_ms = clock_ms();
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    while (clock_ms() < began_ms + 500) {
+        client_send(fd, "BDAT 1\r\nx");
+        client_expect(fd, "250");
+        assert_int_equal(poll(&poll_fd, 1, 50), 0);
+    }
+    expect_timeout(fd, began_ms, 700);
+    fd = client_ready(); /* the next message has its own, and between messages there is none */
+    client_send(fd, "BDAT 1\r\nx");
+    client_expect(fd, "503");
+    pause_ms(800);
+    client_send(fd, "MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n");
+    client_expect(fd, "250 250");
+    pause_ms(800);
+    client_send(fd, "BDAT 1 LAST\r\nx" TRANSACTION);
+    client_expect(fd, "250 250 250 354");
+    for (unsigned i = 0; i < 10; i++) {
+        pause_ms(100);
+        client_send(fd, BODY TRANSACTION);
+        client_expect(fd, "250 250 250 354");
+    }
+    client_send(fd, BODY "QUIT\r\n");
+    client_expect(fd, "250 221");
+    close(fd);
+    fixture_stop();
+}
+
 static void test_session_timeout(void **state)
 {
     (void)state;
@@ -569,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_input_after_quit),
         cmocka_unit_test(test_command_timeout),
         cmocka_unit_test(test_data_timeouts),
+        cmocka_unit_test(test_chunks_without_end),
         cmocka_unit_test(test_session_timeout),
         cmocka_unit_test(test_slow_commit_is_not_the_clients_fault),
         cmocka_unit_test(test_hoarding),
