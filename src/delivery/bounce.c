@@ -26,6 +26,7 @@
 #include "queue/enqueue.h"
 #include "queue/lend.h"
 #include "spool/envelope.h"
+#include "spool/quarantine.h"
 #include "spool/spool.h"
 
 #define BOUNCE_JOURNALS_MAX 1024 /* outcomes being committed at once; more wait in a list */
@@ -234,12 +235,30 @@ static void journal_tell(struct journal *journal)
     }
 }
 
+/* Nobody can be told of a message that cannot be read. So it is not ended: it goes to the operator. */
+static void journal_unreadable(struct journal *journal)
+{
+    if (!failed_for_good(journal)) {
+        journal_commit(journal);
+        return;
+    }
+    if (journal->lent) {
+        spool_return(journal->spool, &journal->view);
+        journal->lent = false;
+    }
+    spool_quarantine(journal->spool, journal->what.slot, journal->id,
+                     "it has failed, and cannot be read to tell its sender");
+    journal_free(journal);
+}
+
 static void journal_look(struct journal *journal)
 {
     if (spool_view_read(&journal->view) == ERR_OK) {
         journal_tell(journal);
+        journal_commit(journal);
+    } else {
+        journal_unreadable(journal);
     }
-    journal_commit(journal);
 }
 
 static void warm_next(struct journal *journal);
@@ -249,7 +268,7 @@ static void warm_done(struct op *op, int result, uint32_t flags)
     struct journal *journal = CONTAINER_OF(op, struct journal, warm);
     (void)flags;
     if (result == -EFAULT || result == -EIO || result == -EHWPOISON) {
-        journal_commit(journal); /* it cannot be read: nobody can be told */
+        journal_unreadable(journal);
     } else {
         warm_next(journal);
     }
@@ -274,13 +293,19 @@ static void journal_begin(struct journal *journal)
 {
     bool looked = journal->looked;
     journal->looked = true; /* a second try only commits */
-    if (looked || !wants_message(journal) ||
-        spool_lend(journal->spool, journal->what.slot, journal->id, &journal->view) != ERR_OK) {
+    if (looked || !wants_message(journal)) {
         journal_commit(journal);
         return;
     }
-    journal->lent = true;
-    warm_next(journal);
+    enum err err = spool_lend(journal->spool, journal->what.slot, journal->id, &journal->view);
+    journal->lent = err == ERR_OK;
+    if (err == ERR_OK) {
+        warm_next(journal);
+    } else if (err == ERR_CORRUPT) {
+        journal_unreadable(journal);
+    } else {
+        journal_commit(journal);
+    }
 }
 
 static void begin(struct delivery *delivery, const struct lend_outcome *what, size_t length)

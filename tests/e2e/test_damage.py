@@ -245,3 +245,22 @@ def test_spool_of_a_running_server_is_refused(make_server, sink):
     second.start()
     sends(second.port, ["now@b.test"])
     sink.wait(2)
+
+
+def test_what_expires_unread_is_kept(spool, make_server, sink, tmp_path):
+    """A message that cannot be read, so that nobody can be told of its end, is not ended but kept for the operator."""
+    _, original = spool
+    path = str(tmp_path / "spool")
+    shutil.copytree(original, path)
+    server = make_server(sink, shards={"count": 1}, spool={"path": path}, retry={"schedule": ("1s",), "expire": "1s"})
+    server.wait_metric("queued_recipients", len(WAITING))
+    file, at, _, _ = message(SMALL[1], "envelope")(path)
+    spool_files.flip(file, at)  # under the running server, which reads by a map of the same pages
+    time.sleep(1.1)  # all of them are older than they may be
+    server.control("POST", "/queue/retry", body={"all": True})
+    server.wait_metric("recipients_expired_total", len(WAITING) - 1)
+    server.wait_metric("spool_quarantined_messages", 1)
+    expired = {event["recipient"] for event in server.wait_events(lambda e: e["event"] == "expiry", len(WAITING) - 1)}
+    assert expired == set(WAITING) - {SMALL[1]}
+    server.restart()
+    server.wait_metric("spool_quarantined_messages", 1)
