@@ -34,9 +34,9 @@ static uint32_t connections_max(const struct settings *settings)
     }
     /* The default is for a service whose unit raises the limit; who wrote a number wants to know. */
     bool chosen = config_present(settings->config, "limits.connections_max");
-    log_line(chosen ? LOG_WARNING : LOG_INFO, "fewer connections than limits.connections_max are taken: raise LimitNOFILE",
-             "connections_max=%u taken=%llu descriptors=%llu", wanted, (unsigned long long)room,
-             (unsigned long long)files);
+    log_line(
+        chosen ? LOG_WARNING : LOG_INFO, "fewer connections than limits.connections_max are taken: raise LimitNOFILE",
+        "connections_max=%u taken=%llu descriptors=%llu", wanted, (unsigned long long)room, (unsigned long long)files);
     return room != 0 ? (uint32_t)room : 1;
 }
 
