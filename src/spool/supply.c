@@ -307,7 +307,8 @@ static bool supply_before(const struct segment *a, const struct segment *b)
 }
 
 /* A start scans a segment that was not sealed. What a failed write has left there, or a crash behind the last durable
- * record, is then told from mail by the first sequence of the segment that follows: that one has to stay as long. */
+ * record, is then told from mail by the first sequence of the segment that follows: that one has to stay as long. (Not
+ * what a start found empty: it holds no records, and nothing else may be emptied before it.) */
 static bool supply_bounds_another(const struct spool *spool, const struct segment *segment)
 {
     const struct segment *before = NULL;
@@ -328,7 +329,7 @@ static struct segment *supply_find_empty(const struct spool *spool)
     for (uint32_t i = 0; i < spool->segments.capacity; i++) {
         struct segment *segment = spool->segments.at[i];
         if (segment != NULL && segment_recyclable(segment) && supply_before(segment, best) &&
-            !supply_bounds_another(spool, segment)) {
+            (segment->renew || !supply_bounds_another(spool, segment))) {
             best = segment;
         }
     }
