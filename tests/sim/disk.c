@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "ringpost/spool_format.h"
 #include "sim/fiber.h"
 #include "sim/real.h"
 #include "sim/truth.h"
@@ -219,7 +220,10 @@ static int run_write(const struct request *request)
         if (world_chance(5000)) {
             return world_chance(5000) ? -EINTR : -EAGAIN;
         }
+        size_t whole = length;
         length = 1 + (size_t)world_below(length); /* short */
+        /* Two such writes of a header, one behind the other, can leave neither of its copies whole. */
+        disk_failures += length != whole && request->offset < SPOOL_FORMAT_HEADER_BYTES;
     }
     bool failed = world_fault(disk_faults.write_error);
     if (failed) {

@@ -27,8 +27,8 @@
 #define FRESH_SEEDS 60
 #define REPEATED_SEEDS 5
 #else
-#define FIXED_SEEDS 1000
-#define FRESH_SEEDS 1000
+#define FIXED_SEEDS 1600
+#define FRESH_SEEDS 400
 #define REPEATED_SEEDS 20
 #endif
 #define JOBS_MAX 64

@@ -440,7 +440,7 @@ static void test_client_without_a_server(void **state)
     char reason[256] = "";
     assert_int_equal(control_client_request("/no/such.sock", "GET", "/queue", BYTES(""), &reply, reason, sizeof reason),
                      -ENOENT);
-    assert_string_equal(reason, "/no/such.sock: No such file or directory");
+    assert_non_null(strstr(reason, "/no/such.sock: No such file or directory"));
 }
 
 /* A free loopback port, of a socket that was bound and closed. */
