@@ -103,7 +103,13 @@ static void take_state(struct truth *truth, const struct spool_format_state *sta
         return; /* of a message that is known to nobody any more */
     }
     CHECK(state->recipient < truth->recipients);
-    if (durable && truth->states[state->recipient].status < FINISHED) {
+    /* A segment whose emptying failed may be read here again, from its beginning: what is older than known says
+     * nothing. */
+    const struct truth_state *known = &truth->states[state->recipient];
+    if (durable && known->status < FINISHED && what.attempts < known->attempts) {
+        return;
+    }
+    if (durable && known->status < FINISHED) {
         /* What a start writes before it is up comes on top of what it has found. */
         struct truth_state *found = &truth->found_states[state->recipient];
         if (truth->found &&
