@@ -15,6 +15,7 @@ loader.exec_module(runner)
     ("1..2\nok 1 - a\nok 2 - b\n", 0, 2, 0, 0),
     ("1..2\nok 1 - a\nnot ok 2 - b\n", 1, 1, 1, 0),
     ("1..3\nok 1 - a\nok 2 # SKIP no tool\nok 3 - c\n", 0, 2, 0, 1),
+    ("1..3\nok 1 - a\nnot ok 2 # SKIP b\nok 3 - c\n", 0, 2, 0, 1),  # cmocka
     ("1..1\nok 1 - a\n1..1\nok 1 - b\n", 0, 2, 0, 0),
     ("1..3\nok 1 - a\n", -11, 1, 1, 0),  # crashed half-way
     ("1..3\nok 1 - a\n", None, 1, 1, 0),  # hung
