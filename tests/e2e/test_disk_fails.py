@@ -75,7 +75,7 @@ def test_disk_fails_under_mail(failing_disk, make_server, sink):
     for recipient in kept:
         send(server.port, "a@a.test", [recipient], BODY)
     # Their deferrals are written before the disk fails.
-    wait_until(lambda: server.metric("recipients_deferred_total") >= 5, 10, "5 deferrals")
+    server.wait_outcomes_written(5)
     assert server.metric("spool_write_errors_total") == 0 and server.metric("intake_stopped") == 0
     fail()
     replies = [str(attempt(server.port, f"lost{number}@b.test")) for number in range(4)]

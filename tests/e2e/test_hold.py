@@ -124,6 +124,7 @@ def test_a_deadline_with_a_notice(serve, sink, home):
     told = Report(home.wait(1)[0])
     told.check("a@a.test", "mx.ringpost.test")
     assert told.failed["b@b.test"]["Action"] == "delayed" and told.failed["b@b.test"]["Status"][0] == "4"
+    server.wait_metric("queued_messages", 2)  # that the notice was delivered is written down
     server.kill()
     server.start()
     time.sleep(3)

@@ -23,7 +23,7 @@ def queued(make_server, sink):
     server = make_server(sink, retry={"schedule": ("1h",)})
     for number in range(3):
         send(server.port, f"s{number}@a.test", [f"u{number}@b.test", f"v{number}@b.test"], BODY.replace("kept", f"kept {number}"))
-    wait_until(lambda: server.metric("recipients_deferred_total") == 6, 10, "6 deferrals")
+    server.wait_outcomes_written(6)
     server.path = server.settings["spool"]["path"]
     return server
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.parse
 
-from . import config
+from . import config, spool_files
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 PLAIN_BINARY = os.environ.get("RINGPOST", os.path.join(ROOT, "build/release/ringpost"))
@@ -245,6 +245,14 @@ class Ringpost:
         """Until no recipient waits: everything was delivered, failed or removed, and its outcome written."""
         wait_until(lambda: self.queued() == (0, 0), seconds,
                    lambda: f"an empty queue; recipients and messages are {self.queued()}\n{self.log_tail()}")
+
+    def wait_outcomes_written(self, recipients, seconds=20):
+        """Until the outcomes of so many recipients are durable: the counters of deliveries know them some milliseconds
+        earlier, because outcomes wait for company. For a server that began with an empty spool."""
+        path = self.settings["spool"]["path"]
+        wait_until(lambda: spool_files.outcomes(path) >= recipients, seconds, lambda: f"the outcomes of {recipients} recipients")
+        written = len(spool_files.records(path))
+        wait_until(lambda: self.metric("spool_records_total") >= written, seconds, lambda: f"{written} records to be durable")
 
     def queued(self):
         """(recipients without a fate, messages whose fate is not all written down)"""

@@ -63,6 +63,11 @@ def records(spool):
     return [record for segment in segments(spool) for record in segment.records]
 
 
+def outcomes(spool):
+    """Of how many recipients an OUTCOME record speaks; one that was tried twice counts twice."""
+    return sum(struct.unpack_from("<16xI", record.payload)[0] for record in records(spool) if record.type == OUTCOME)
+
+
 def flip(path, offset, bits=0x10):
     """One byte is wrong from now on."""
     with open(path, "r+b") as file:
