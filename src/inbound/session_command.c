@@ -71,7 +71,9 @@ void session_command_answer(struct server_session *session, const char *phase, c
 
 static void reception_changed(void *owner)
 {
-    server_session_drive(owner);
+    struct server_session *session = owner;
+    session->data_ms = session_now_ms(session); /* until now it may have been the disk that kept the client waiting */
+    server_session_drive(session);
 }
 
 /* RFC 6710 5.1: the priority is lowered, and the client told so. */

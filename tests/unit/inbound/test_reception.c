@@ -138,6 +138,41 @@ static void test_back_pressure(void **state)
     fixture_stop();
 }
 
+/* The client's time for the next octets begins when the disk goes on, also when all that it sent has been read by then.
+ */
+static void test_time_of_the_disk_is_not_the_clients(void **state)
+{
+    (void)state;
+    fixture_defaults();
+    fixture.listener.timeouts.data_block_ms = 1000;
+    fixture_start();
+    fixture_hold(true);
+    int fd = client_ready();
+    size_t length;
+    char *body = make_body(4u << 20, &length);
+    /* What its chunks hold before the reception stalls. */
+    unsigned chunks = (RECEPTION_EXTENTS_IN_FLIGHT + 1) * BODY_EXTENT_CHUNKS;
+    size_t first = BODY_FIRST_BYTES + (chunks - 1) * BODY_CHUNK_BYTES - chunks * BODY_HEAD_BYTES;
+    client_send(fd, TRANSACTION);
+    client_expect(fd, "250 250 354");
+    client_send_bytes(fd, body, first);
+    WAIT_FOR(now.extents_written == RECEPTION_EXTENTS_IN_FLIGHT &&
+             now.body_memory > 3 * LIMIT_EXTENT_BYTES - BODY_CHUNK_BYTES);
+    uint64_t memory = snapshot_of(0).body_memory;
+    client_send_bytes(fd, body + first, 100);
+    WAIT_FOR(now.body_memory > memory);
+    pause_ms(1500);
+    fixture_hold(false);
+    pause_ms(200);
+    first += 100;
+    client_send_bytes(fd, body + first, length - first);
+    client_expect(fd, "250");
+    expect_stored(0, body, length);
+    close(fd);
+    free(body);
+    fixture_stop();
+}
+
 /* Extents of a message that never comes are given back, those in flight too. */
 static void test_abandoned(void **state)
 {
@@ -259,9 +294,13 @@ static void test_many_recipients(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes_around_the_extent), cmocka_unit_test(test_large),
-        cmocka_unit_test(test_back_pressure),           cmocka_unit_test(test_abandoned),
-        cmocka_unit_test(test_pool_exhausted),          cmocka_unit_test(test_disk_fails_under_an_extent),
+        cmocka_unit_test(test_sizes_around_the_extent),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_time_of_the_disk_is_not_the_clients),
+        cmocka_unit_test(test_abandoned),
+        cmocka_unit_test(test_pool_exhausted),
+        cmocka_unit_test(test_disk_fails_under_an_extent),
         cmocka_unit_test(test_many_recipients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
