@@ -146,7 +146,7 @@ SPOOL_TOOLS := $(call program,$(wildcard bench/spool/*.c bench/tls/*.c))
 tools: $(TOOLS) $(SPOOL_TOOLS)
 $(TOOLS): $(O)/%: $(O)/%.o
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ $(if $(findstring /floor_,$@),-luring) $(if $(filter %_tls,$@),-lssl -lcrypto)
+	$(Q)$(LINK) -o $@ $^ -luring $(if $(filter %_tls,$@),-lssl -lcrypto)
 $(SPOOL_TOOLS): $(O)/%: $(O)/%.o $(LIB) $(WOLFSSL_LIB)
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LIB) $(LIBS)

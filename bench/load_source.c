@@ -16,22 +16,20 @@
  *     U n               its final dot was handed to the kernel, and the connection ended before the reply
  *     N n               the connection ended before the final dot
  * The last line of the output is `accepted refused unknown unfinished seconds p50 p99 max`, the last three from the
- * final dot to its 250, in microseconds. Exit status 0 when every message was accepted, 1 otherwise.
+ * handing over of the final dot to its 250, in microseconds. Exit status 0 when every message was accepted, 1
+ * otherwise.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,8 +37,9 @@
 #include "latency.h"
 #include "wire.h"
 
-#define EVENTS 256
-#define INPUT_BYTES 16384
+#define INPUT_BYTES 4096u
+#define LINE_BYTES 78u /* with CRLF */
+#define POOL_LINES 4096u
 #define FNV_OFFSET 0xcbf29ce484222325u
 #define FNV_PRIME 0x100000001b3u
 #define NONE UINT64_MAX          /* no message is left for this session */
@@ -54,19 +53,16 @@ struct session {
     enum step step;
     unsigned recipient;   /* of the transaction, whose reply comes next */
     bool refused;         /* an envelope command of this transaction was */
+    bool next_commands;   /* behind the body stand the commands of the next message */
     uint64_t message;     /* being sent; NONE: none */
     uint64_t hash, bytes; /* of its body */
-    size_t output_length, output_sent;
-    size_t body_end;    /* where in the output its body ends; 0: the body is not there yet */
-    bool waiting;       /* for room to write */
-    bool next_commands; /* behind the body stand the commands of the next message */
+    uint64_t body_end;    /* of all octets said on this connection, where its body ends; 0: the body is not there yet */
+    uint64_t dot_us;      /* when the final dot was handed to the kernel; 0: not yet */
     uint64_t next_message;
-    uint64_t taken;  /* messages, on this connection */
-    uint64_t dot_us; /* when the final dot was handed to the kernel */
+    uint64_t taken; /* messages, on this connection */
     struct session *next_parked;
     size_t input_length;
-    char *output;
-    char input[INPUT_BYTES];
+    char input[INPUT_BYTES]; /* a reply that is not complete */
 };
 
 static struct {
@@ -78,10 +74,11 @@ static struct {
     unsigned sessions, open;
     bool plain;
     const char *prefix;
+    size_t prefix_length;
     struct sockaddr_in to;
     FILE *log;
-    int epoll;
-    size_t output_bytes;
+    char *pool; /* lines for bodies */
+    size_t pool_lines;
 } load = {.messages = 1000, .length = 4096, .recipients = 1, .domains = 1, .sessions = 10, .prefix = "m"};
 
 static void die(const char *what)
@@ -102,68 +99,147 @@ static void note(char letter, const struct session *session, uint64_t message)
     }
 }
 
-__attribute__((format(printf, 2, 3))) static void put(struct session *session, const char *format, ...)
+/* --- text --------------------------------------------------------------------------------------------------------- */
+
+struct text {
+    char data[512];
+    size_t length;
+};
+
+static void put(struct text *text, const char *data, size_t length)
 {
-    va_list arguments;
-    va_start(arguments, format);
-    int n = vsnprintf(session->output + session->output_length, load.output_bytes - session->output_length, format,
-                      arguments);
-    va_end(arguments);
-    if (n < 0 || (size_t)n >= load.output_bytes - session->output_length) {
+    if (length > sizeof text->data - text->length) {
         errno = EMSGSIZE;
-        die("output");
+        die("--prefix");
     }
-    session->output_length += (size_t)n;
+    memcpy(text->data + text->length, data, length);
+    text->length += length;
 }
 
-static void put_recipient(struct session *session, uint64_t message, uint64_t recipient)
+#define PUT(text, literal) put(text, literal, sizeof(literal) - 1)
+
+static void put_number(struct text *text, uint64_t number)
 {
-    put(session, "RCPT TO:<%s%" PRIu64 ".%" PRIu64 "@d%" PRIu64 ".test>\r\n", load.prefix, message, recipient,
-        message % load.domains);
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    put(text, digits + at, sizeof digits - at);
 }
 
-static void put_commands(struct session *session, uint64_t message)
+static void say(struct session *session, const struct text *text)
 {
-    put(session, "MAIL FROM:<sender@load.test>\r\n");
+    wire_say(&session->wire, text->data, text->length);
+}
+
+static void say_line(struct session *session, const char *line)
+{
+    wire_say(&session->wire, line, strlen(line));
+}
+
+static void put_recipient(struct text *text, uint64_t message, uint64_t recipient)
+{
+    PUT(text, "RCPT TO:<");
+    put(text, load.prefix, load.prefix_length);
+    put_number(text, message);
+    PUT(text, ".");
+    put_number(text, recipient);
+    PUT(text, "@d");
+    put_number(text, message % load.domains);
+    PUT(text, ".test>\r\n");
+}
+
+static void say_recipient(struct session *session, uint64_t message, uint64_t recipient)
+{
+    struct text text = {.length = 0};
+    put_recipient(&text, message, recipient);
+    say(session, &text);
+}
+
+static void say_commands(struct session *session, uint64_t message)
+{
+    say_line(session, "MAIL FROM:<sender@load.test>\r\n");
     for (uint64_t i = 0; i < load.recipients && !load.plain; i++) {
-        put_recipient(session, message, i);
+        say_recipient(session, message, i);
     }
     if (!load.plain) {
-        put(session, "DATA\r\n");
+        say_line(session, "DATA\r\n");
     }
 }
 
-/* Lines that differ from message to message, and one in eight that begins with a dot. */
-static void put_body(struct session *session)
+/* --- bodies ------------------------------------------------------------------------------------------------------- */
+
+/* Lines of letters; one in eight begins with a dot, and has the second one that it needs on the wire. */
+static void make_pool(void)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 -";
-    size_t start = session->output_length;
-    put(session, "X-Sent: %" PRIu64 "\r\nX-Load: %s%" PRIu64 "\r\nSubject: load\r\nFrom: <sender@load.test>\r\n\r\n",
-        latency_now_us(), load.prefix, session->message);
-    uint64_t state = session->message * 0x9e3779b97f4a7c15u + 1;
-    for (unsigned line = 0; session->output_length - start < load.length; line++) {
-        size_t left = load.length - (session->output_length - start);
-        size_t length = left < 78 ? left : 76;
-        if (line % 8 == 7) {
-            put(session, "..");
-        }
-        for (size_t i = 0; i < length; i++) {
-            state = state * 6364136223846793005u + 1442695040888963407u;
-            session->output[session->output_length++] = letters[state >> 58];
-        }
-        put(session, "\r\n");
+    uint64_t state = 1;
+    load.pool_lines = POOL_LINES + load.length / LINE_BYTES + 1;
+    load.pool = malloc(load.pool_lines * LINE_BYTES);
+    if (load.pool == NULL) {
+        die("malloc");
     }
-    put(session, ".\r\n");
-    session->body_end = session->output_length;
-    session->bytes = session->output_length - start;
-    session->hash = FNV_OFFSET;
-    const char *marker = memmem(session->output + start, session->bytes, "X-Load:", 7);
-    session->bytes -= (size_t)(marker - session->output) - start; /* load_sink counts from there */
-    start = (size_t)(marker - session->output);
-    for (size_t i = start; i < session->output_length && load.log != NULL; i++) {
-        session->hash = (session->hash ^ (unsigned char)session->output[i]) * FNV_PRIME;
+    for (size_t line = 0; line < load.pool_lines; line++) {
+        char *at = load.pool + line * LINE_BYTES;
+        for (unsigned i = 0; i < LINE_BYTES - 2; i++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            at[i] = letters[state >> 58];
+        }
+        if (line % 8 == 7) {
+            memcpy(at, "..", 2);
+        }
+        memcpy(at + LINE_BYTES - 2, "\r\n", 2);
     }
 }
+
+static void hash_body(struct session *session, const char *data, size_t length)
+{
+    session->bytes += length;
+    for (size_t i = 0; load.log != NULL && i < length; i++) {
+        session->hash = (session->hash ^ (unsigned char)data[i]) * FNV_PRIME;
+    }
+}
+
+static void say_hashed(struct session *session, const char *data, size_t length)
+{
+    hash_body(session, data, length);
+    wire_say(&session->wire, data, length);
+}
+
+/* A header of its own, and lines of the pool from another place for every message. load_sink hashes from X-Load on. */
+static void say_body(struct session *session)
+{
+    struct text header = {.length = 0};
+    PUT(&header, "X-Sent: ");
+    put_number(&header, latency_now_us());
+    PUT(&header, "\r\n");
+    say(session, &header);
+    size_t said = header.length;
+    header.length = 0;
+    PUT(&header, "X-Load: ");
+    put(&header, load.prefix, load.prefix_length);
+    put_number(&header, session->message);
+    PUT(&header, "\r\nSubject: load\r\nFrom: <sender@load.test>\r\n\r\n");
+    said += header.length;
+    session->bytes = 0;
+    session->hash = FNV_OFFSET;
+    say_hashed(session, header.data, header.length);
+    const char *lines = load.pool + session->message * 37 % POOL_LINES * LINE_BYTES;
+    size_t left = load.length > said ? load.length - said : 0;
+    size_t rest = left % LINE_BYTES;
+    say_hashed(session, lines, left - rest);
+    if (rest > 2) {
+        say_hashed(session, load.pool + LINE_BYTES - rest, rest); /* the end of a line */
+    }
+    say_hashed(session, ".\r\n", 3);
+    wire_flush(&session->wire);
+    session->body_end = session->wire.link.said;
+    session->dot_us = 0;
+}
+
+/* --- messages ----------------------------------------------------------------------------------------------------- */
 
 static uint64_t take_message(struct session *session)
 {
@@ -183,31 +259,32 @@ static void begin(struct session *session, uint64_t message)
     session->message = message;
     session->refused = false;
     session->recipient = 0;
+    session->body_end = 0;
     session->step = message == NONE ? QUIT : MAIL;
 }
 
 static void open_session(void);
 
-static void hang_up(struct session *session)
+static bool dot_was_sent(const struct session *session)
 {
+    return session->body_end != 0 && session->wire.link.sent >= session->body_end;
+}
+
+/* Nothing is in flight any more: what was handed to the kernel is known. */
+static void release_session(struct link *link)
+{
+    struct session *session = (struct session *)link;
     bool again = load.per_session != 0 && session->step == QUIT && load.next < load.messages;
     if (session->message != NONE) {
-        bool dot_sent = session->step == DOT && session->body_end > 0 && session->output_sent >= session->body_end;
-        dot_sent ? load.unknown++ : load.unfinished++;
-        note(dot_sent ? 'U' : 'N', session, session->message);
+        bool unknown = session->step == DOT && dot_was_sent(session);
+        unknown ? load.unknown++ : load.unfinished++;
+        note(unknown ? 'U' : 'N', session, session->message);
     }
     if (session->next_commands && session->next_message != NONE) {
         load.unfinished++;
         note('N', session, session->next_message);
     }
-    for (struct session **parked = &load.parked; *parked != NULL; parked = &(*parked)->next_parked) {
-        if (*parked == session) {
-            *parked = session->next_parked;
-            break;
-        }
-    }
-    wire_close(&session->wire);
-    free(session->output);
+    wire_free(&session->wire);
     free(session);
     load.open--;
     if (again) {
@@ -215,41 +292,20 @@ static void hang_up(struct session *session)
     }
 }
 
-static bool flush_output(struct session *session)
+static void hang_up(struct session *session)
 {
-    while (session->output_sent < session->output_length) {
-        ssize_t n = wire_send(&session->wire, session->output + session->output_sent,
-                              session->output_length - session->output_sent);
-        if (n < 0 && errno == EAGAIN) {
+    for (struct session **parked = &load.parked; *parked != NULL; parked = &(*parked)->next_parked) {
+        if (*parked == session) {
+            *parked = session->next_parked;
             break;
         }
-        if (n < 0) {
-            return false;
-        }
-        session->output_sent += (size_t)n;
-        if (session->body_end != 0 && session->dot_us == 0 && session->output_sent >= session->body_end) {
-            session->dot_us = latency_now_us();
-        }
     }
-    bool waiting = session->output_sent < session->output_length && !wire_wants_input(&session->wire);
-    if (waiting != session->waiting) {
-        struct epoll_event event = {.events = EPOLLIN | (waiting ? EPOLLOUT : 0), .data.ptr = session};
-        epoll_ctl(load.epoll, EPOLL_CTL_MOD, session->wire.fd, &event);
-        session->waiting = waiting;
-    }
-    return true;
-}
-
-static void restart_output(struct session *session)
-{
-    session->output_length = session->output_sent = session->body_end = 0;
-    session->dot_us = 0;
+    wire_close(&session->wire);
 }
 
 static void send_body(struct session *session)
 {
-    restart_output(session);
-    put_body(session);
+    say_body(session);
     session->step = DOT;
     session->next_commands = !load.plain;
     if (session->next_commands) {
@@ -258,21 +314,10 @@ static void send_body(struct session *session)
         if (session->next_message == NOT_YET) { /* transaction_done asks again */
             session->next_message = NONE;
         } else if (session->next_message != NONE) {
-            put_commands(session, session->next_message);
+            say_commands(session, session->next_message);
         } else {
-            put(session, "QUIT\r\n");
+            say_line(session, "QUIT\r\n");
         }
-    }
-}
-
-/* Writes what begins the transaction that begin() has set up, or QUIT. */
-static void say_begin(struct session *session)
-{
-    restart_output(session);
-    if (session->message == NONE) {
-        put(session, "QUIT\r\n");
-    } else {
-        put_commands(session, session->message);
     }
 }
 
@@ -286,7 +331,7 @@ static void settle(struct session *session, bool accepted)
     session->message = NONE;
 }
 
-/* Begins the next message, when the rate allows one. */
+/* Begins the next message when the rate allows one, or ends. */
 static void go_on(struct session *session)
 {
     uint64_t message = take_message(session);
@@ -294,9 +339,13 @@ static void go_on(struct session *session)
         session->message = NONE;
         session->next_parked = load.parked;
         load.parked = session;
+        return;
+    }
+    begin(session, message);
+    if (message == NONE) {
+        say_line(session, "QUIT\r\n");
     } else {
-        begin(session, message);
-        say_begin(session);
+        say_commands(session, message);
     }
 }
 
@@ -316,15 +365,57 @@ static void after_data(struct session *session, int code)
     if (code == 354 && !session->refused) {
         send_body(session);
     } else if (code == 354) { /* no recipient is left, or fewer than meant: an empty message ends it */
-        restart_output(session);
-        put(session, ".\r\n");
+        say_line(session, ".\r\n");
         session->step = DOT;
     } else { /* a server that refuses DATA keeps the transaction */
         settle(session, false);
-        restart_output(session);
-        put(session, "RSET\r\n");
+        say_line(session, "RSET\r\n");
         session->step = RESET;
     }
+}
+
+static bool after_mail(struct session *session, bool good)
+{
+    session->refused = !good;
+    session->step = RCPT;
+    if (load.plain && !good) {
+        transaction_done(session, false);
+    } else if (load.plain) {
+        say_recipient(session, session->message, 0);
+    }
+    return true;
+}
+
+static void after_recipient(struct session *session, bool good)
+{
+    session->refused |= !good;
+    session->recipient++;
+    if (session->recipient == load.recipients) {
+        session->step = DATA;
+        if (load.plain) {
+            say_line(session, "DATA\r\n");
+        }
+    } else if (load.plain) {
+        say_recipient(session, session->message, session->recipient);
+    }
+}
+
+static bool after_hello(struct session *session, bool good)
+{
+    if (good && wire_upgrades(&session->wire)) {
+        say_line(session, "STARTTLS\r\n");
+        session->step = UPGRADE;
+    } else if (good) {
+        go_on(session);
+    }
+    return good;
+}
+
+static bool greet(struct session *session, bool good)
+{
+    say_line(session, "EHLO source.test\r\n");
+    session->step = HELLO;
+    return good;
 }
 
 /* False: the session ends. */
@@ -335,109 +426,89 @@ static bool on_reply(struct session *session, int code)
         return false; /* the reply to QUIT, or a 421 while nothing is under way */
     }
     switch (session->step) {
-    case GREETING:
-        put(session, "EHLO source.test\r\n");
-        session->step = HELLO;
-        return good;
-    case HELLO:
-        if (good && wire_upgrades(&session->wire)) {
-            put(session, "STARTTLS\r\n");
-            session->step = UPGRADE;
-            return true;
-        }
-        go_on(session);
-        return good;
-    case UPGRADE:
-        wire_secure(&session->wire);
-        put(session, "EHLO source.test\r\n");
-        session->step = HELLO;
-        return good;
+    case GREETING: return greet(session, good);
+    case HELLO: return after_hello(session, good);
+    case UPGRADE: wire_secure(&session->wire); return greet(session, good);
     case RESET: go_on(session); return good;
-    case MAIL:
-        session->refused = !good;
-        session->step = RCPT;
-        if (load.plain && !good) {
-            transaction_done(session, false);
-        } else if (load.plain) {
-            put_recipient(session, session->message, 0);
-        }
-        return code != 421;
-    case RCPT:
-        session->refused |= !good;
-        session->recipient++;
-        if (session->recipient < load.recipients) {
-            if (load.plain) {
-                put_recipient(session, session->message, session->recipient);
-            }
-        } else {
-            session->step = DATA;
-            if (load.plain) {
-                put(session, "DATA\r\n");
-            }
-        }
-        return code != 421;
-    case DATA: after_data(session, code); return code != 421;
-    case DOT: transaction_done(session, good && !session->refused); return code != 421;
+    case MAIL: after_mail(session, good); break;
+    case RCPT: after_recipient(session, good); break;
+    case DATA: after_data(session, code); break;
+    case DOT: transaction_done(session, good && !session->refused); break;
     case QUIT: return false;
     }
-    return false;
+    return code != 421;
 }
 
-static bool take_replies(struct session *session)
+/* --- sessions ----------------------------------------------------------------------------------------------------- */
+
+/* Takes the whole lines; returns their length, or SIZE_MAX when the session ends. */
+static size_t take_lines(struct session *session, const char *data, size_t length)
 {
     size_t at = 0;
-    for (;;) {
-        const char *line = session->input + at;
-        const char *end = memmem(line, session->input_length - at, "\r\n", 2);
-        if (end == NULL) {
-            break;
-        }
-        at += (size_t)(end - line) + 2;
-        if (end - line >= 4 && line[3] == '-') {
-            continue;
-        }
-        if (!on_reply(session, (int)strtol(line, NULL, 10))) {
-            return false;
+    const char *end;
+    while ((end = memchr(data + at, '\n', length - at)) != NULL) {
+        const char *line = data + at;
+        at = (size_t)(end - data) + 1;
+        if ((end - line < 4 || line[3] != '-') && !on_reply(session, (int)strtol(line, NULL, 10))) {
+            return SIZE_MAX;
         }
     }
-    memmove(session->input, session->input + at, session->input_length - at);
-    session->input_length -= at;
-    return session->input_length < INPUT_BYTES;
+    return at;
 }
 
-static bool serve_input(struct session *session)
+/* False: the session ends. */
+static bool take_piece(struct session *session, const char *data, size_t length)
 {
-    do {
-        ssize_t n = wire_receive(&session->wire, session->input + session->input_length,
-                                 INPUT_BYTES - session->input_length);
-        if (n < 0 && errno == EAGAIN) {
-            return true;
-        }
-        if (n <= 0) {
+    size_t done = 0;
+    if (session->input_length == 0) {
+        done = take_lines(session, data, length);
+    }
+    if (done == SIZE_MAX || length - done > INPUT_BYTES - session->input_length) {
+        return false;
+    }
+    memcpy(session->input + session->input_length, data + done, length - done);
+    session->input_length += length - done;
+    if (done == 0) {
+        done = take_lines(session, session->input, session->input_length);
+        if (done == SIZE_MAX) {
             return false;
         }
-        session->input_length += (size_t)n;
-        if (!take_replies(session)) {
-            return false;
-        }
-    } while (wire_more(&session->wire));
+        memmove(session->input, session->input + done, session->input_length - done);
+        session->input_length -= done;
+    }
     return true;
+}
+
+static void serve(struct session *session)
+{
+    size_t length;
+    const char *data;
+    if (session->dot_us == 0 && dot_was_sent(session)) {
+        session->dot_us = session->wire.link.sent_us;
+    }
+    while ((data = wire_input(&session->wire, &length)) != NULL) {
+        bool open = take_piece(session, data, length);
+        wire_consume(&session->wire, length);
+        if (!open) {
+            hang_up(session);
+            return;
+        }
+    }
+    wire_flush(&session->wire);
+    if (wire_ended(&session->wire)) {
+        hang_up(session);
+    }
 }
 
 static void open_session(void)
 {
     struct session *session = calloc(1, sizeof *session);
-    session->output = malloc(load.output_bytes);
-    session->message = NONE;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connect(fd, (struct sockaddr *)&load.to, sizeof load.to) != 0) {
+    if (session == NULL || connect(fd, (struct sockaddr *)&load.to, sizeof load.to) != 0) {
         die("connect");
     }
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    session->message = NONE;
     wire_open(&session->wire, fd);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = session};
-    epoll_ctl(load.epoll, EPOLL_CTL_ADD, fd, &event);
     load.open++;
 }
 
@@ -449,24 +520,18 @@ static void unpark(void)
         struct session *session = parked;
         parked = session->next_parked;
         go_on(session);
-        if (!flush_output(session)) {
-            hang_up(session);
-        }
+        wire_flush(&session->wire);
     }
 }
 
 static void run(void)
 {
     while (load.open > 0) {
-        struct epoll_event events[EVENTS];
+        struct link *link;
         unpark();
-        int count = epoll_wait(load.epoll, events, EVENTS, load.parked != NULL ? 1 : -1);
-        for (int i = 0; i < count; i++) {
-            struct session *session = events[i].data.ptr;
-            bool readable = (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0;
-            if ((readable && !serve_input(session)) || !flush_output(session)) {
-                hang_up(session);
-            }
+        link_wait(load.parked != NULL ? 1000 : LINK_FOREVER);
+        while ((link = link_next_ready()) != NULL) {
+            serve((struct session *)link);
         }
     }
 }
@@ -483,6 +548,15 @@ static void set_target(char *endpoint)
         errno = EINVAL;
         die(endpoint);
     }
+}
+
+static void open_log(const char *path)
+{
+    load.log = fopen(path, "we");
+    if (load.log == NULL) {
+        die(path);
+    }
+    setvbuf(load.log, NULL, _IOLBF, 0); /* a test may look while it grows */
 }
 
 static void options(int argc, char **argv)
@@ -514,13 +588,7 @@ static void options(int argc, char **argv)
         case '1': load.plain = true; break;
         case 'n': load.per_session = strtoull(optarg, NULL, 10); break;
         case 'R': load.rate = strtoull(optarg, NULL, 10); break;
-        case 'f':
-            load.log = fopen(optarg, "we");
-            if (load.log == NULL) {
-                die(optarg);
-            }
-            setvbuf(load.log, NULL, _IOLBF, 0); /* a test may look while it grows */
-            break;
+        case 'f': open_log(optarg); break;
         default:
             if (!wire_option(letter, optarg)) {
                 exit(64);
@@ -537,8 +605,9 @@ int main(int argc, char **argv)
 {
     options(argc, argv);
     wire_begin(false);
-    load.output_bytes = load.length + load.length / 4 + 4096 + 2 * load.recipients * (strlen(load.prefix) + 64);
-    load.epoll = epoll_create1(EPOLL_CLOEXEC);
+    links.released = release_session;
+    load.prefix_length = strlen(load.prefix);
+    make_pool();
     load.start_us = latency_now_us();
     for (unsigned i = 0; i < load.sessions; i++) {
         open_session();

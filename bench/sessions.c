@@ -10,17 +10,13 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -28,7 +24,6 @@
 
 #include "wire.h"
 
-#define EVENTS 256
 #define SCRIPT_BYTES 256
 #define INPUT_BYTES 512
 
@@ -38,7 +33,6 @@ struct session {
     unsigned number;
     bool open;
     bool accepted;
-    bool greeted; /* we said EHLO */
     size_t sent;
     size_t script_length;
     size_t input_length;
@@ -51,7 +45,6 @@ static struct {
     unsigned count, sources, trickle_ms;
     unsigned open, greeted, accepted, failed;
     struct session *sessions;
-    int epoll;
 } all = {.count = 1000, .sources = 1};
 
 static void die(const char *what)
@@ -93,32 +86,19 @@ static void on_reply(struct session *session, const char *line)
     }
 }
 
-static void greet(struct session *session)
-{
-    static const char hello[] = "EHLO sessions.test\r\n";
-    if (all.trickle_ms == 0 && !session->greeted) {
-        ssize_t n = wire_send(&session->wire, hello, sizeof hello - 1);
-        session->greeted = n > 0;
-        if (n < 0 && errno != EAGAIN) {
-            die("send");
-        }
-    }
-}
-
-/* True when there may be more at once. */
+/* False: there is nothing more. */
 static bool receive(struct session *session)
 {
-    greet(session);
-    ssize_t n = wire_receive(&session->wire, session->input + session->input_length,
-                             INPUT_BYTES - session->input_length);
-    if (n < 0 && errno == EAGAIN) {
+    size_t length;
+    const char *data = wire_input(&session->wire, &length);
+    if (data == NULL) {
         return false;
     }
-    if (n <= 0) {
-        end_session(session);
-        return false;
-    }
-    session->input_length += (size_t)n;
+    size_t room = INPUT_BYTES - session->input_length;
+    length = length < room ? length : room;
+    memcpy(session->input + session->input_length, data, length);
+    wire_consume(&session->wire, length);
+    session->input_length += length;
     char *end = NULL;
     while (session->open && (end = memmem(session->input, session->input_length, "\r\n", 2)) != NULL) {
         *end = '\0';
@@ -128,18 +108,29 @@ static bool receive(struct session *session)
         session->input_length -= (size_t)(end + 2 - session->input);
         memmove(session->input, end + 2, session->input_length);
     }
-    return session->open && wire_more(&session->wire);
+    if (length == 0) {
+        die("a reply line that is too long");
+    }
+    return session->open;
 }
 
-static void receive_all(int timeout_ms)
+static void receive_all(uint64_t timeout_us)
 {
-    struct epoll_event events[EVENTS];
-    int count = epoll_wait(all.epoll, events, EVENTS, timeout_ms);
-    for (int i = 0; i < count; i++) {
-        struct session *session = events[i].data.ptr;
+    struct link *link;
+    link_wait(timeout_us);
+    while ((link = link_next_ready()) != NULL) {
+        struct session *session = (struct session *)link;
         while (session->open && receive(session)) {
         }
+        if (wire_ended(&session->wire)) {
+            end_session(session);
+        }
     }
+}
+
+static void released(struct link *link)
+{
+    wire_free(&((struct session *)link)->wire);
 }
 
 static void open_session(unsigned number)
@@ -153,14 +144,10 @@ static void open_session(unsigned number)
         connect(fd, (struct sockaddr *)&all.to, sizeof all.to) != 0) {
         die("connect");
     }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    fcntl(fd, F_SETFL, O_NONBLOCK);
     wire_open(&session->wire, fd);
     session->number = number;
     session->open = true;
     all.open++;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = session};
-    epoll_ctl(all.epoll, EPOLL_CTL_ADD, fd, &event);
     if (all.trickle_ms != 0) {
         session->script_length = (size_t)snprintf(
             session->script, SCRIPT_BYTES,
@@ -168,7 +155,9 @@ static void open_session(unsigned number)
             "Subject: slow\r\n\r\nslow %u\r\n.\r\n",
             number, number);
     } else {
-        greet(session);
+        static const char hello[] = "EHLO sessions.test\r\n";
+        wire_say(&session->wire, hello, sizeof hello - 1);
+        wire_flush(&session->wire);
     }
 }
 
@@ -185,11 +174,9 @@ static size_t allowed(const struct session *session)
 static void drip(struct session *session)
 {
     if (session->open && session->replies > 0 && session->sent < allowed(session)) {
-        if (wire_send(&session->wire, session->script + session->sent, 1) == 1) {
-            session->sent++;
-        } else if (errno != EAGAIN) {
-            end_session(session);
-        }
+        wire_say(&session->wire, session->script + session->sent, 1);
+        wire_flush(&session->wire);
+        session->sent++;
     }
 }
 
@@ -201,7 +188,7 @@ static int trickle(void)
             drip(&all.sessions[i]);
         }
         for (uint64_t now = now_ms(); now < turn_end && all.open > 0; now = now_ms()) {
-            receive_all((int)(turn_end - now));
+            receive_all((turn_end - now) * 1000);
         }
     }
     printf("%u %u\n", all.accepted, all.failed);
@@ -211,7 +198,7 @@ static int trickle(void)
 static int idle(void)
 {
     while (all.greeted < all.count && all.failed == 0) {
-        receive_all(-1);
+        receive_all(LINK_FOREVER);
     }
     if (all.failed > 0) {
         return 1;
@@ -274,7 +261,7 @@ int main(int argc, char **argv)
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
-    all.epoll = epoll_create1(EPOLL_CLOEXEC);
+    links.released = released;
     all.sessions = calloc(all.count, sizeof *all.sessions);
     if (all.sessions == NULL) {
         die("calloc");

@@ -1,18 +1,14 @@
-/* How the load tools' octets travel: as they are. bench/wire_tls.h is the same with TLS; a tool includes this file
- * unless that one stood before it. */
+/* What the load tools say and hear on a connection: as it is. bench/wire_tls.h is the same with TLS; a tool includes
+ * this file unless that one stood before it. A wire begins with its link. */
 #ifndef BENCH_WIRE_H
 #define BENCH_WIRE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <sys/socket.h>
-#include <sys/types.h>
-#include <unistd.h>
+#include "link.h"
 
 #define WIRE_OPTIONS
 
 struct wire {
-    int fd;
+    struct link link;
 };
 
 /* False: not an option of the wire. */
@@ -27,15 +23,16 @@ static inline bool wire_option(int letter, const char *argument)
 static inline void wire_begin(bool server)
 {
     (void)server;
+    link_begin();
 }
 
 /* A connection is there. */
 static inline void wire_open(struct wire *wire, int fd)
 {
-    wire->fd = fd;
+    link_open(&wire->link, fd);
 }
 
-/* STARTTLS is to be said or offered on it; and: it was agreed upon. */
+/* STARTTLS is to be said or offered on it; and: it was agreed upon, and its agreement said. */
 static inline bool wire_upgrades(const struct wire *wire)
 {
     (void)wire;
@@ -47,34 +44,43 @@ static inline void wire_secure(struct wire *wire)
     (void)wire;
 }
 
-/* As send and recv: -1 with EAGAIN when it does not go on now. */
-static inline ssize_t wire_send(struct wire *wire, const void *data, size_t length)
+static inline void wire_say(struct wire *wire, const void *data, size_t length)
 {
-    return send(wire->fd, data, length, MSG_NOSIGNAL);
+    link_say(&wire->link, data, length);
 }
 
-static inline ssize_t wire_receive(struct wire *wire, void *data, size_t size)
-{
-    return recv(wire->fd, data, size, 0);
-}
-
-/* There may be more to receive that the socket does not announce. */
-static inline bool wire_more(const struct wire *wire)
+/* What was said goes out with the next link_wait; inside TLS as one piece. */
+static inline void wire_flush(struct wire *wire)
 {
     (void)wire;
-    return false;
 }
 
-/* wire_send gave up for want of input, not of room. */
-static inline bool wire_wants_input(const struct wire *wire)
+/* What was heard and not consumed, as far as it lies in one piece; NULL: nothing. */
+static inline const char *wire_input(struct wire *wire, size_t *ret_length)
 {
-    (void)wire;
-    return false;
+    return link_input(&wire->link, ret_length);
+}
+
+static inline void wire_consume(struct wire *wire, size_t length)
+{
+    link_consume(&wire->link, length);
+}
+
+/* Nothing more will be heard than wire_input has. */
+static inline bool wire_ended(const struct wire *wire)
+{
+    return wire->link.ended;
 }
 
 static inline void wire_close(struct wire *wire)
 {
-    close(wire->fd);
+    link_close(&wire->link);
+}
+
+/* Before its memory is freed, when links.released says so. */
+static inline void wire_free(struct wire *wire)
+{
+    (void)wire;
 }
 
 #endif

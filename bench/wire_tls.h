@@ -1,4 +1,4 @@
-/* How the load tools' octets travel inside TLS 1.3, by OpenSSL: another library than the one that is measured, with the
+/* What the load tools say and hear inside TLS 1.3, by OpenSSL: another library than the one that is measured, with the
  * cipher and the group that both prefer. Options of every tool that includes it:
  *
  *     --tls              from the first octet, instead of after STARTTLS
@@ -8,15 +8,7 @@
 #ifndef BENCH_WIRE_H
 #define BENCH_WIRE_H
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/types.h>
-#include <unistd.h>
+#include "link.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -26,13 +18,17 @@
         {"certificate", required_argument, NULL, 'C'}, {"key", required_argument, NULL, 'K'},
 
 struct wire {
-    int fd;
-    bool wants_input;
-    SSL *tls; /* NULL: not yet */
+    struct link link;
+    SSL *tls;                  /* NULL: not yet */
+    struct link_output unsaid; /* until wire_flush, and the end of the handshake */
+    size_t clear_offset, clear_length;
+    bool broken;
+    char clear[16384];
 };
 
 static struct {
     SSL_CTX *context;
+    BIO_METHOD *bio;
     SSL_SESSION *ticket; /* the last one */
     const char *certificate, *key;
     bool implicit, full, server;
@@ -63,13 +59,50 @@ static inline void wire_die(void)
     exit(2);
 }
 
+/* --- between OpenSSL and the link --- */
+
+static inline int wire_bio_write(BIO *bio, const char *data, int length)
+{
+    link_say(BIO_get_data(bio), data, (size_t)length);
+    return length;
+}
+
+static inline int wire_bio_read(BIO *bio, char *data, int length)
+{
+    struct link *link = BIO_get_data(bio);
+    size_t there;
+    const char *input = link_input(link, &there);
+    BIO_clear_retry_flags(bio);
+    if (input == NULL) {
+        if (!link->ended) {
+            BIO_set_retry_read(bio);
+        }
+        return link->ended ? 0 : -1;
+    }
+    size_t taken = there < (size_t)length ? there : (size_t)length;
+    memcpy(data, input, taken);
+    link_consume(link, taken);
+    return (int)taken;
+}
+
+static inline long wire_bio_control(BIO *bio, int command, long number, void *pointer)
+{
+    (void)bio;
+    (void)number;
+    (void)pointer;
+    return command == BIO_CTRL_FLUSH;
+}
+
 static inline void wire_begin(bool server)
 {
-    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
+    link_begin();
     wires.server = server;
+    wires.bio = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "link");
+    BIO_meth_set_write(wires.bio, wire_bio_write);
+    BIO_meth_set_read(wires.bio, wire_bio_read);
+    BIO_meth_set_ctrl(wires.bio, wire_bio_control);
     wires.context = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
     SSL_CTX *library = wires.context;
-    SSL_CTX_set_mode(library, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(library, 1);
     if (!SSL_CTX_set_min_proto_version(library, TLS1_3_VERSION) || !SSL_CTX_set1_groups_list(library, "X25519") ||
         !SSL_CTX_set_ciphersuites(library, "TLS_AES_128_GCM_SHA256")) {
@@ -88,11 +121,14 @@ static inline void wire_begin(bool server)
 
 static inline void wire_secure(struct wire *wire)
 {
-    fcntl(wire->fd, F_SETFL, fcntl(wire->fd, F_GETFL) | O_NONBLOCK);
+    BIO *bio = BIO_new(wires.bio);
     wire->tls = SSL_new(wires.context);
-    if (wire->tls == NULL || SSL_set_fd(wire->tls, wire->fd) != 1) {
+    if (wire->tls == NULL || bio == NULL) {
         wire_die();
     }
+    BIO_set_data(bio, &wire->link);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(wire->tls, bio, bio);
     if (wires.server) {
         SSL_set_accept_state(wire->tls);
         return;
@@ -103,12 +139,16 @@ static inline void wire_secure(struct wire *wire)
         SSL_SESSION_free(session);
     }
     SSL_set_connect_state(wire->tls);
-    SSL_do_handshake(wire->tls); /* sends the ClientHello; whoever receives or sends next goes on with it */
+    SSL_do_handshake(wire->tls); /* says the ClientHello; wire_input goes on with it */
 }
 
 static inline void wire_open(struct wire *wire, int fd)
 {
-    *wire = (struct wire){.fd = fd};
+    link_open(&wire->link, fd);
+    wire->tls = NULL;
+    wire->unsaid = (struct link_output){0};
+    wire->clear_offset = wire->clear_length = 0;
+    wire->broken = false;
     if (wires.implicit) {
         wire_secure(wire);
     }
@@ -119,52 +159,91 @@ static inline bool wire_upgrades(const struct wire *wire)
     return wire->tls == NULL;
 }
 
-static inline ssize_t wire_result(struct wire *wire, int result)
+static inline void wire_say(struct wire *wire, const void *data, size_t length)
 {
-    if (result > 0) {
-        return result;
+    struct link_output *unsaid = &wire->unsaid;
+    if (wire->tls == NULL) {
+        link_say(&wire->link, data, length);
+        return;
     }
-    int error = SSL_get_error(wire->tls, result);
-    wire->wants_input = error == SSL_ERROR_WANT_READ;
-    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
-        errno = EAGAIN;
-        return -1;
+    if (unsaid->room - unsaid->length < length) {
+        unsaid->room = 2 * (unsaid->length + length);
+        unsaid->data = realloc(unsaid->data, unsaid->room);
+        if (unsaid->data == NULL) {
+            link_die("realloc", ENOMEM);
+        }
     }
-    errno = error == SSL_ERROR_ZERO_RETURN ? 0 : EPROTO;
-    ERR_clear_error();
-    return error == SSL_ERROR_ZERO_RETURN ? 0 : -1;
+    memcpy(unsaid->data + unsaid->length, data, length);
+    unsaid->length += length;
 }
 
-static inline ssize_t wire_send(struct wire *wire, const void *data, size_t length)
+static inline void wire_flush(struct wire *wire)
 {
-    wire->wants_input = false;
-    return wire->tls == NULL ? send(wire->fd, data, length, MSG_NOSIGNAL)
-                             : wire_result(wire, SSL_write(wire->tls, data, (int)length));
+    size_t written;
+    if (wire->tls == NULL || wire->unsaid.length == 0 || !SSL_is_init_finished(wire->tls)) {
+        return;
+    }
+    if (SSL_write_ex(wire->tls, wire->unsaid.data, wire->unsaid.length, &written) != 1) {
+        wire->broken = true;
+        ERR_clear_error();
+    }
+    wire->unsaid.length = 0;
 }
 
-static inline ssize_t wire_receive(struct wire *wire, void *data, size_t size)
+static inline void wire_read(struct wire *wire)
 {
-    return wire->tls == NULL ? recv(wire->fd, data, size, 0) : wire_result(wire, SSL_read(wire->tls, data, (int)size));
+    wire->clear_offset = 0;
+    int result = SSL_read_ex(wire->tls, wire->clear, sizeof wire->clear, &wire->clear_length);
+    if (result != 1) {
+        wire->clear_length = 0;
+        int error = SSL_get_error(wire->tls, result);
+        wire->broken |= error != SSL_ERROR_WANT_READ;
+        ERR_clear_error();
+    }
+    wire_flush(wire);
 }
 
-static inline bool wire_more(const struct wire *wire)
+static inline const char *wire_input(struct wire *wire, size_t *ret_length)
 {
-    return wire->tls != NULL && SSL_has_pending(wire->tls);
+    if (wire->tls == NULL) {
+        return link_input(&wire->link, ret_length);
+    }
+    if (wire->clear_length == 0 && !wire->broken) {
+        wire_read(wire);
+    }
+    *ret_length = wire->clear_length;
+    return wire->clear_length == 0 ? NULL : wire->clear + wire->clear_offset;
 }
 
-static inline bool wire_wants_input(const struct wire *wire)
+static inline void wire_consume(struct wire *wire, size_t length)
 {
-    return wire->wants_input;
+    if (wire->tls == NULL) {
+        link_consume(&wire->link, length);
+        return;
+    }
+    wire->clear_offset += length;
+    wire->clear_length -= length;
+}
+
+static inline bool wire_ended(const struct wire *wire)
+{
+    return wire->broken || wire->link.ended;
 }
 
 static inline void wire_close(struct wire *wire)
 {
     if (wire->tls != NULL) {
+        wire_flush(wire);
         SSL_shutdown(wire->tls);
         ERR_clear_error();
-        SSL_free(wire->tls);
     }
-    close(wire->fd);
+    link_close(&wire->link);
+}
+
+static inline void wire_free(struct wire *wire)
+{
+    SSL_free(wire->tls);
+    free(wire->unsaid.data);
 }
 
 #endif

@@ -1,6 +1,7 @@
 """The tools that judge the server are judged first: by programs that are not ours."""
 import smtplib
 import subprocess
+import time
 
 import pytest
 from harness.client import Client, Closed, stuffed
@@ -101,6 +102,59 @@ def test_load_source_tells_fates_apart(sink, tmp_path):
     sink.on(".", Close(), times=1)
     run = load_source(sink.port, tmp_path / "log", messages=10, sessions=1, length=500, ok=False)
     assert set(run.fates["U"]) == {0} and run.fates["N"].keys() == {1}
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 5, 7, 1000])
+def test_load_sink_keeps_every_octet(tmp_path, pieces):
+    """However the input is cut: what stands at the end of a message is found, and nothing else is taken for it."""
+    bodies = ["Subject: x\r\n\r\n..\r\n...\r\nbare\n.\nand\r.\rmore\r\n", "", "\r\n", "X-Load: 1\r\n\r\n\r\n\r\n"]
+    with LoadSink(tmp_path / "log", capture=tmp_path / "raw") as load_sink, Client(load_sink.port) as client:
+        for number, body in enumerate(bodies):
+            client.command("MAIL FROM:<a@a.test>")
+            client.command(f"RCPT TO:<r{number}@b.test>")
+            assert client.command(f"RCPT TO:<s{number}@b.test>") == 250
+            assert client.command("DATA") == 354
+            text = (body + ".\r\n").encode()
+            for at in range(0, len(text), pieces):
+                client.send(text[at:at + pieces])
+                if pieces < 10:
+                    time.sleep(0.001)
+            assert client.reply() == 250
+        assert load_sink.counts()[1:3] == (len(bodies), 2 * len(bodies))
+    raw = (tmp_path / "raw").read_bytes()
+    for number, body in enumerate(bodies):
+        want = f"r{number}@b.test s{number}@b.test {len(body) + 3}\n{body}.\r\n".encode()
+        assert raw.startswith(want), raw
+        raw = raw[len(want):]
+    assert raw == b""
+
+
+def test_load_sink_behaves_like_providers():
+    with LoadSink(greylist=300, close=2, banner=200) as load_sink:
+        begin = time.monotonic()
+        with Client(load_sink.port) as client:
+            assert time.monotonic() - begin >= 0.19
+
+            def transaction(recipient):
+                assert client.command("MAIL FROM:<a@a.test>") == 250
+                if client.command(f"RCPT TO:<{recipient}>") != 250:
+                    return client.command("RSET").code
+                assert client.command("DATA") == 354
+                client.send(b".\r\n")
+                return client.reply().code
+            for name in ("x", "y"):
+                client.command("MAIL FROM:<a@a.test>")
+                assert client.command(f"RCPT TO:<{name}@b.test>") == 451
+                client.command("RSET")
+            time.sleep(0.35)
+            assert transaction("x@b.test") == transaction("y@b.test") == 250
+            assert client.command("MAIL FROM:<a@a.test>") == 421
+            assert client.at_end()
+    with LoadSink(**{"delay-all": 100}) as load_sink, Client(load_sink.port) as client:
+        begin = time.monotonic()
+        client.send(b"NOOP\r\nNOOP\r\n")
+        assert client.reply() == 250 and client.reply() == 250
+        assert 0.09 <= time.monotonic() - begin < 0.19
 
 
 def test_trickling_sessions(sink):

@@ -27,9 +27,13 @@ def program(name):
 
 
 class LoadSink:
-    def __init__(self, log=None, delay_ms=0, port=None):
+    """`options` are load_sink's own, by name."""
+
+    def __init__(self, log=None, delay_ms=0, port=None, **options):
         self.log_path, self.port = log, port or free_port()
         words = [tool("load_sink"), "--listen", f"127.0.0.1:{self.port}", "--delay", str(delay_ms)]
+        for name, value in options.items():
+            words += [f"--{name}", str(value)]
         self.process = subprocess.Popen([*words, *(["--log", log] if log else [])], stdout=subprocess.DEVNULL)
         wait_until(self._answers, 5, "load_sink to listen")
 
