@@ -1,6 +1,6 @@
-/* load_source: sends many messages over many sessions and knows of each what became of it. Unlike smtp-source it can
- * pipeline (a body and the next transaction's commands go in one write), gives every recipient a name of its own, and
- * goes on when the server dies.
+/* load_source: sends many messages over many sessions and knows of each what became of it. Unlike smtp-source it
+ * pipelines where that is announced (a body and the next transaction's commands go in one write), gives every recipient
+ * a name of its own, and goes on when the server dies.
  *
  *     load_source --to ADDRESS:PORT [--sessions N] [--messages N] [--length BYTES] [--recipients N] [--domains N]
  *                 [--prefix TEXT] [--plain] [--per-session N] [--rate N] [--log FILE]
@@ -53,6 +53,7 @@ struct session {
     enum step step;
     unsigned recipient;   /* of the transaction, whose reply comes next */
     bool refused;         /* an envelope command of this transaction was */
+    bool plain;           /* one command at a time */
     bool next_commands;   /* behind the body stand the commands of the next message */
     uint64_t message;     /* being sent; NONE: none */
     uint64_t hash, bytes; /* of its body */
@@ -161,10 +162,10 @@ static void say_recipient(struct session *session, uint64_t message, uint64_t re
 static void say_commands(struct session *session, uint64_t message)
 {
     say_line(session, "MAIL FROM:<sender@load.test>\r\n");
-    for (uint64_t i = 0; i < load.recipients && !load.plain; i++) {
+    for (uint64_t i = 0; i < load.recipients && !session->plain; i++) {
         say_recipient(session, message, i);
     }
-    if (!load.plain) {
+    if (!session->plain) {
         say_line(session, "DATA\r\n");
     }
 }
@@ -307,7 +308,7 @@ static void send_body(struct session *session)
 {
     say_body(session);
     session->step = DOT;
-    session->next_commands = !load.plain;
+    session->next_commands = !session->plain;
     if (session->next_commands) {
         session->next_message = take_message(session);
         session->next_commands = session->next_message != NOT_YET;
@@ -378,9 +379,9 @@ static bool after_mail(struct session *session, bool good)
 {
     session->refused = !good;
     session->step = RCPT;
-    if (load.plain && !good) {
+    if (session->plain && !good) {
         transaction_done(session, false);
-    } else if (load.plain) {
+    } else if (session->plain) {
         say_recipient(session, session->message, 0);
     }
     return true;
@@ -392,10 +393,10 @@ static void after_recipient(struct session *session, bool good)
     session->recipient++;
     if (session->recipient == load.recipients) {
         session->step = DATA;
-        if (load.plain) {
+        if (session->plain) {
             say_line(session, "DATA\r\n");
         }
-    } else if (load.plain) {
+    } else if (session->plain) {
         say_recipient(session, session->message, session->recipient);
     }
 }
@@ -413,6 +414,7 @@ static bool after_hello(struct session *session, bool good)
 
 static bool greet(struct session *session, bool good)
 {
+    session->plain = true; /* until EHLO's reply says otherwise */
     say_line(session, "EHLO source.test\r\n");
     session->step = HELLO;
     return good;
@@ -449,6 +451,9 @@ static size_t take_lines(struct session *session, const char *data, size_t lengt
     while ((end = memchr(data + at, '\n', length - at)) != NULL) {
         const char *line = data + at;
         at = (size_t)(end - data) + 1;
+        if (session->step == HELLO && end - line >= 14 && memcmp(line + 4, "PIPELINING", 10) == 0) {
+            session->plain = load.plain;
+        }
         if ((end - line < 4 || line[3] != '-') && !on_reply(session, (int)strtol(line, NULL, 10))) {
             return SIZE_MAX;
         }

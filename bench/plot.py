@@ -32,7 +32,7 @@ def bars(title, unit, rows):
 
 def relays(rows, what):
     """(name, median, ours?) of the relays that were measured side by side."""
-    prefix = "relay of 4 KiB, "
+    prefix = "relay of 4 KiB by load tools, "
     return [(row["name"][len(prefix):].rpartition(":")[0], row["median"], row["name"].startswith(prefix + "ringpost"))
             for row in rows if row["name"].startswith(prefix) and row["name"].endswith(": " + what)]
 
@@ -44,6 +44,7 @@ def scenarios(rows, figure):
 
 CHARTS = (
     ("relays-delivered", "Relayed and delivered, 4 KiB, durable, same machine and disk", "/s", relays, "delivered"),
+    ("relays-p99", "From the final dot to its 250, 99th percentile, 50 sessions", "ms", relays, "final dot to 250, p99"),
     ("relays-cpu", "CPU of the whole server per relayed message, 4 KiB", "us", relays, "CPU per message"),
     ("scenarios-cpu", "CPU of ringpost per message, by situation", "us", scenarios, "CPU us"),
     ("scenarios-accept-p99", "From the final dot to its 250, 99th percentile, at full load", "ms", scenarios,
