@@ -9,8 +9,9 @@
  *     CLOSED      stream_close was called; its completion frees the session
  *
  * Input stays in the stream's receive buffers and is parsed there. The driver stops consuming it (so the stream
- * stops receiving, and the client's window closes) while a commit is under way, while the disk is behind a large
- * body, and while the client does not read its replies. Nothing is queued on a client's behalf but one reply block.
+ * stops receiving, and the client's window closes) while a commit is under way, while a gate has not answered, while
+ * the disk is behind a large body, and while the client does not read its replies. Nothing is queued on a client's
+ * behalf but one reply block.
  *
  * One timer per session, armed for the nearest deadline and otherwise left alone: when it fires too early, because
  * the session went on in the meantime, it is armed again. A busy session so touches the wheel a few times an hour.
@@ -78,6 +79,7 @@ void server_session_close(struct server_session *session, bool abort)
     CHECK(session->stage != SESSION_CLOSED);
     session->stage = SESSION_CLOSED;
     session_auth_end(session);
+    session_gate_drop(session);
     session_command_drop_reception(session);
     list_remove(&session->unsent);
     shard_disarm(session->inbound->shard, &session->timer);
@@ -101,21 +103,26 @@ static bool step(struct server_session *session)
     case SMTP_SERVER_CLOSE: session->stage = SESSION_LEAVING; break;
     default: session_command_event(session, event); break;
     }
-    stream_consume(&session->stream, run.length - input.length);
+    if (session->asking) {
+        session->unread = (uint32_t)(run.length - input.length); /* the command may lie in it */
+    } else {
+        stream_consume(&session->stream, run.length - input.length);
+    }
     return more;
 }
 
 static bool may_step(const struct server_session *session)
 {
-    return session->stage == SESSION_TALKING && !session->committing && !session->deciding && !session->starting_tls &&
-           session->held_ms == 0 && (session->reception == NULL || !reception_stalled(session->reception));
+    return session->stage == SESSION_TALKING && !session->committing && !session->deciding && !session->asking &&
+           !session->starting_tls && session->held_ms == 0 &&
+           (session->reception == NULL || !reception_stalled(session->reception));
 }
 
 /* When the shard stops: 421 between transactions, and in them once the deadline has passed. */
 static void consider_stop(struct server_session *session)
 {
     const struct inbound *inbound = session->inbound;
-    if (inbound->stopping && session->farewell == NULL &&
+    if (inbound->stopping && session->farewell == NULL && !session->machine.closing &&
         (inbound->overdue || !smtp_server_in_transaction(&session->machine))) {
         session->farewell = reply_of(REPLY_SHUTDOWN);
     }
@@ -143,6 +150,7 @@ static void talk(struct server_session *session)
     bool more = true;
     session_command_answer_end(session);
     session_auth_conclude(session);
+    session_gate_conclude(session);
     while (more && may_step(session)) {
         bool in_body = smtp_server_in_body(&session->machine);
         consider_stop(session);
@@ -169,7 +177,7 @@ static void talk(struct server_session *session)
         session->counted_bytes = received;
         session->data_ms = session_now_ms(session);
     }
-    if (session->machine.line_length == 0) {
+    if (session->machine.line_length == 0 && !session->asking) {
         give_line(session);
     }
     if (session->stage == SESSION_TALKING && session->stream.eof && may_step(session) &&

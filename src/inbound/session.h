@@ -1,5 +1,6 @@
 /* An SMTP session, for the files that drive it only: server_session.c (control flow), session_output.c (replies),
- * session_command.c (what the machine's events lead to), session_tls.c, session_auth.c, session_proxy.c. */
+ * session_command.c (what the machine's events lead to), session_gate.c (what is asked before it is answered),
+ * session_tls.c, session_auth.c, session_proxy.c. */
 #ifndef INBOUND_SESSION_H
 #define INBOUND_SESSION_H
 
@@ -9,6 +10,7 @@
 #include "inbound/reception.h"
 #include "inbound/server_session.h"
 #include "inbound/session_event.h"
+#include "inbound/session_gate.h"
 #include "inbound/throttle.h"
 
 enum session_stage {
@@ -57,6 +59,10 @@ struct server_session {
     bool committing;   /* END waits for its answer */
     bool deciding;     /* AUTH waits for a worker, the verifier, or room to say what was decided */
     bool decided;      /* session->login_event is to be said */
+    bool asking;       /* a command waits at session->gate */
+    bool asked;        /* session->refusal is the gate's answer */
+    bool waited;       /* for a gate, whatever was known before */
+    uint8_t gate;      /* of session_gates */
     bool starting_tls; /* 220 is said; TLS begins when it is sent */
     bool secret_line;  /* the line block had a response of AUTH in it */
     bool said_farewell;
@@ -70,6 +76,9 @@ struct server_session {
     char *proxy_header; /* as far as it has come, when it comes in pieces */
     uint16_t proxy_length;
     uint32_t line_bytes; /* of the line block */
+    uint32_t unread;     /* octets of the input that the command which waits came in */
+    const struct reply *refusal;
+    struct recipients_answer found; /* who the recipient of RCPT is; for this turn */
     uint8_t helo_length;
     char helo[LIMIT_DOMAIN_BYTES];
 };
@@ -149,6 +158,8 @@ void session_proxy_free(struct server_session *session);
 
 /* session_command.c: one event of the machine each, but for the three that only move bytes. */
 void session_command_event(struct server_session *session, enum smtp_server_event event);
+/* MAIL, RCPT, DATA or END is through all gates, or one of them has refused it. */
+void session_command_passed(struct server_session *session, const struct reply *refusal);
 /* Answers the outstanding event: yes when `refusal` is NULL, else no, for the event log in that phase. */
 void session_command_answer(struct server_session *session, const char *phase, const struct reply *refusal);
 void session_command_tell(const struct server_session *session, const char *phase, struct bytes user,

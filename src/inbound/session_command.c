@@ -93,11 +93,13 @@ static const struct reply *refusal_of_mail(struct server_session *session)
     return refusal != NULL ? refusal : throttle_message(session->inbound, session->profile, &client);
 }
 
-static void on_mail(struct server_session *session)
+static void mail_passed(struct server_session *session, const struct reply *refusal)
 {
     const struct params_mail *params = &session->machine.mail.params;
-    const struct reply *refusal = refusal_of_mail(session);
     bool lowered = false;
+    if (refusal == NULL && session->waited) {
+        refusal = policy_mail(session->inbound);
+    }
     if (refusal == NULL) {
         struct reception_client client = client_of(session);
         lowered = params->priority > 0 && !client.trusted;
@@ -112,18 +114,21 @@ static void on_mail(struct server_session *session)
     }
 }
 
-static void on_rcpt(struct server_session *session)
+static const struct reply *refusal_of_rcpt(struct server_session *session)
+{
+    return policy_recipient(session->inbound, &session->client, session_authenticated(session),
+                            &session->machine.rcpt.path, &session->found);
+}
+
+static void rcpt_passed(struct server_session *session, const struct reply *refusal)
 {
     const struct address *recipient = &session->machine.rcpt.path;
-    struct throttle_client client = session_throttle(session);
-    struct recipients_answer found;
-    const struct reply *refusal = policy_recipient(session->inbound, &session->client, session_authenticated(session),
-                                                   recipient, &found);
-    if (refusal == NULL) {
-        refusal = throttle_recipient(session->inbound, session->profile, &client);
+    if (refusal == NULL && session->waited) {
+        refusal = refusal_of_rcpt(session); /* the table may be another one by now */
     }
     if (refusal == NULL) {
-        enum err err = reception_add_recipient(session->reception, recipient, &session->machine.rcpt.params, &found);
+        enum err err = reception_add_recipient(session->reception, recipient, &session->machine.rcpt.params,
+                                               &session->found);
         refusal = err == ERR_OK     ? NULL
                   : err == ERR_FULL ? reply_of(REPLY_TOO_MANY_RECIPIENTS)
                                     : policy_storage_reply(err);
@@ -131,9 +136,12 @@ static void on_rcpt(struct server_session *session)
     session_command_answer(session, "rcpt", refusal);
 }
 
-static void on_data(struct server_session *session)
+static void data_passed(struct server_session *session, const struct reply *refusal)
 {
-    session_command_answer(session, "data", NULL);
+    session_command_answer(session, "data", refusal);
+    if (refusal != NULL) {
+        session_command_drop_reception(session);
+    }
 }
 
 static void on_body(struct server_session *session)
@@ -164,14 +172,58 @@ void session_command_answer_end(struct server_session *session)
     session_command_drop_reception(session);
 }
 
-static void on_end(struct server_session *session)
+static void end_passed(struct server_session *session, const struct reply *refusal)
 {
+    if (refusal != NULL) {
+        metric_add(&session_metrics(session)->messages_rejected, 1);
+        session_command_answer(session, "dot", refusal);
+        session_command_drop_reception(session);
+        return;
+    }
     struct reception_client client = client_of(session);
-    struct throttle_client payer = session_throttle(session);
     session->committing = true;
-    throttle_bytes(session->inbound, session->profile, &payer, dot_message_bytes(&session->machine.dot));
     reception_finish(session->reception, &client, &session->machine);
     session_command_answer_end(session);
+}
+
+void session_command_passed(struct server_session *session, const struct reply *refusal)
+{
+    switch (session->machine.awaiting) {
+    case SMTP_SERVER_MAIL: mail_passed(session, refusal); break;
+    case SMTP_SERVER_RCPT: rcpt_passed(session, refusal); break;
+    case SMTP_SERVER_DATA: data_passed(session, refusal); break;
+    case SMTP_SERVER_END: end_passed(session, refusal); break;
+    default: CHECK(false);
+    }
+}
+
+/* What costs nothing to know comes first: who is refused for it is not worth a question. */
+static void pass(struct server_session *session, const struct reply *refusal)
+{
+    if (refusal != NULL) {
+        session_command_passed(session, refusal);
+    } else {
+        session_gate_enter(session);
+    }
+}
+
+static void on_mail(struct server_session *session)
+{
+    pass(session, refusal_of_mail(session));
+}
+
+static void on_rcpt(struct server_session *session)
+{
+    struct throttle_client client = session_throttle(session);
+    const struct reply *refusal = refusal_of_rcpt(session);
+    pass(session, refusal != NULL ? refusal : throttle_recipient(session->inbound, session->profile, &client));
+}
+
+static void on_end(struct server_session *session)
+{
+    struct throttle_client payer = session_throttle(session);
+    throttle_bytes(session->inbound, session->profile, &payer, dot_message_bytes(&session->machine.dot));
+    pass(session, NULL);
 }
 
 static void on_dropped(struct server_session *session)
@@ -194,7 +246,7 @@ void session_command_event(struct server_session *session, enum smtp_server_even
     case SMTP_SERVER_XFORWARD_GIVEN: session_proxy_xforward(session); break;
     case SMTP_SERVER_MAIL: on_mail(session); break;
     case SMTP_SERVER_RCPT: on_rcpt(session); break;
-    case SMTP_SERVER_DATA: on_data(session); break;
+    case SMTP_SERVER_DATA: pass(session, NULL); break;
     case SMTP_SERVER_BODY: on_body(session); break;
     case SMTP_SERVER_END: on_end(session); break;
     case SMTP_SERVER_DROPPED: on_dropped(session); break;

@@ -166,7 +166,7 @@ struct smtp_server {
     bool chunk_is_last;     /* private */
     bool chunks_discarding; /* private: a chunk failed, those behind it are read over */
     bool in_exchange;       /* private: the next line is a response of AUTH */
-    bool closing;           /* private */
+    bool closing;           /* the last reply is said: CLOSE comes next, after DROPPED perhaps */
     struct dot dot;         /* BODY, END, DROPPED for content: the message so far, in wire form */
     union {
         struct bytes helo; /* HELO: the name or literal, validated */
