@@ -71,6 +71,7 @@ static void map_times(struct inbound_timeouts *to, const struct settings *settin
         .data_block_ms = from->timeouts.data_block_ms,
         .message_ms = from->timeouts.message_ms,
         .session_ms = from->timeouts.session_ms,
+        .lookup_ms = from->dns_checks.timeout_ms,
     };
 }
 
@@ -103,6 +104,12 @@ void boot_listener_map(struct inbound_listener_settings *to, const struct settin
         .mechanisms = bits_of(from->auth, mechanism_bits, SETTINGS_MECHANISMS),
         .auth_in_clear = from->auth_without_tls,
         .verifier = settings->auth.verifier,
+        .checks =
+            {
+                .null_mx = from->dns_checks.null_mx == SETTINGS_NULL_MX_REFUSE,
+                .unknown_senders = from->dns_checks.unknown_senders == SETTINGS_UNKNOWN_REFUSE,
+                .unknown_recipients = from->dns_checks.unknown_recipients == SETTINGS_UNKNOWN_REFUSE,
+            },
         .rates = from->rates,
         .greet_pause_ms = from->greet_pause_ms,
         .error_delay_ms = from->error_delay_ms,

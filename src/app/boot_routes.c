@@ -7,6 +7,7 @@
 
 #include "core/log.h"
 #include "core/tls.h"
+#include "delivery/route.h"
 
 /* A context for routes that verify by this file's authorities, or ("") for all that do not verify. */
 static struct tls_context *make_context(const struct settings_route *route)
@@ -117,4 +118,14 @@ void boot_routes_free(struct boot_routes *routes)
     free(routes->policies);
     free(routes->routes);
     *routes = (struct boot_routes){0};
+}
+
+struct inbound_route boot_routes_find(const struct shard *shard, struct bytes domain)
+{
+    const struct delivery_route *route = route_find(shard->delivery, domain);
+    struct bytes by_mx = route->host.length != 0 ? route->host : domain;
+    return (struct inbound_route){
+        .mx_of = route->by_mx ? by_mx : BYTES(""),
+        .general = bytes_equal(route->domain, BYTES("*")),
+    };
 }

@@ -4,6 +4,7 @@
 
 #include "app/settings.h"
 #include "delivery/delivery.h"
+#include "inbound/inbound.h"
 
 struct boot_routes {
     struct delivery_route *routes; /* as many as settings has, in the same order */
@@ -21,5 +22,8 @@ struct boot_routes {
 bool boot_routes_map(struct boot_routes *routes, const struct settings *settings);
 /* Also what a failed map leaves. */
 void boot_routes_free(struct boot_routes *routes);
+
+/* As inbound_settings.route: by the routes in force on the shard. */
+struct inbound_route boot_routes_find(const struct shard *shard, struct bytes domain);
 
 #endif

@@ -37,6 +37,7 @@ static bool map_inbound(struct boot_settings *boot, const struct settings *setti
         .body_memory_bytes_max = settings->limits.body_memory_bytes_max,
         .receive_buffers = settings->limits.receive_buffers,
         .recipients = settings->recipients,
+        .route = boot_routes_find,
     };
     return true;
 }

@@ -27,6 +27,8 @@ static const char *const client_certificates[] = {"off", "ask", "require", NULL}
 static const char *const mechanisms[] = {
     "auto", "plain", "login", "scram-sha-256", "scram-sha-256-plus", "xoauth2", "oauthbearer", "external", NULL};
 static const char *const proxies[] = {"off", "v1", "v2", NULL};
+static const char *const null_mx[] = {"auto", "refuse", "accept", NULL};
+static const char *const unknown[] = {"accept", "refuse", NULL};
 static const char *const versions[] = {"1.2", "1.3", NULL};
 
 static_assert(sizeof extensions / sizeof *extensions == SETTINGS_EXTENSIONS + 1, "in the order of the enum");
@@ -49,6 +51,17 @@ static const struct config_key listener_timeouts_keys[] = {
     {"message", CONFIG_DURATION, 0, AT(settings_listener_timeouts, message_ms), RANGE(SECOND, DAY), DEFAULT("\"1h\"")},
     {"session", CONFIG_DURATION, 0, AT(settings_listener_timeouts, session_ms), RANGE(SECOND, 30 * DAY),
      DEFAULT("\"1d\"")},
+    END,
+};
+
+static const struct config_key listener_dns_checks_keys[] = {
+    {"null_mx", CONFIG_CHOICE, 0, AT(settings_listener_dns_checks, null_mx), .choices = null_mx, DEFAULT("\"auto\"")},
+    {"unknown_senders", CONFIG_CHOICE, 0, AT(settings_listener_dns_checks, unknown_senders), .choices = unknown,
+     DEFAULT("\"accept\"")},
+    {"unknown_recipients", CONFIG_CHOICE, 0, AT(settings_listener_dns_checks, unknown_recipients), .choices = unknown,
+     DEFAULT("\"accept\"")},
+    {"timeout", CONFIG_DURATION, 0, AT(settings_listener_dns_checks, timeout_ms), RANGE(100, MINUTE),
+     DEFAULT("\"5s\"")},
     END,
 };
 
@@ -107,6 +120,7 @@ const struct config_key settings_listener_keys[] = {
     {"relay_networks", CONFIG_NETWORKS, 0, MANY(settings_listener, relay_networks), .items_max = 1024,
      DEFAULT("( \"127.0.0.0/8\", \"::1/128\" )")},
     {"timeouts", CONFIG_GROUP, 0, AT(settings_listener, timeouts), .keys = listener_timeouts_keys},
+    {"dns_checks", CONFIG_GROUP, 0, AT(settings_listener, dns_checks), .keys = listener_dns_checks_keys},
     {"rates", CONFIG_GROUP, 0, AT(settings_listener, rates), .keys = settings_rates_keys},
     {"greet_pause", CONFIG_DURATION, 0, AT(settings_listener, greet_pause_ms), RANGE(0, MINUTE), DEFAULT("\"0s\"")},
     {"error_delay", CONFIG_DURATION, 0, AT(settings_listener, error_delay_ms), RANGE(0, MINUTE), DEFAULT("\"1s\"")},
@@ -272,6 +286,11 @@ static void complete_auto(struct settings *settings, struct settings_listener *l
     }
     if ((listener->auth & BIT(SETTINGS_MECHANISM_AUTO)) != 0) {
         listener->auth = (listener->auth & ~BIT(SETTINGS_MECHANISM_AUTO)) | mechanisms_of(settings, listener);
+    }
+    if (listener->dns_checks.null_mx == SETTINGS_NULL_MX_AUTO) {
+        /* What an operator's own programs send must never wait for DNS. */
+        bool relay = listener->role == SETTINGS_RELAY;
+        listener->dns_checks.null_mx = relay ? SETTINGS_NULL_MX_ACCEPT : SETTINGS_NULL_MX_REFUSE;
     }
     if (listener->hostname[0] == '\0') {
         listener->hostname = settings->hostname;

@@ -54,6 +54,9 @@ enum settings_mechanism {
     SETTINGS_MECHANISMS,
 };
 
+enum settings_null_mx { SETTINGS_NULL_MX_AUTO, SETTINGS_NULL_MX_REFUSE, SETTINGS_NULL_MX_ACCEPT };
+enum settings_unknown { SETTINGS_UNKNOWN_ACCEPT, SETTINGS_UNKNOWN_REFUSE };
+
 struct settings_certificate {
     const char *certificate;  /* PEM file: the certificate, then its chain */
     const char *key;          /* PEM file; "": in the same file */
@@ -65,6 +68,14 @@ struct settings_listener_timeouts {
     uint64_t data_block_ms; /* without any byte of a message */
     uint64_t message_ms;    /* from 354 to the final dot */
     uint64_t session_ms;    /* then 421 at the next transaction's begin */
+};
+
+/* What becomes of domains of which DNS says something. */
+struct settings_listener_dns_checks {
+    unsigned null_mx;            /* enum settings_null_mx; AUTO is gone after loading */
+    unsigned unknown_senders;    /* enum settings_unknown */
+    unsigned unknown_recipients; /* the same */
+    uint64_t timeout_ms;         /* then it has said nothing */
 };
 
 struct settings_listener {
@@ -108,6 +119,7 @@ struct settings_listener {
     struct config_network *relay_networks; /* clients that may send to anywhere */
     unsigned relay_networks_count;
     struct settings_listener_timeouts timeouts;
+    struct settings_listener_dns_checks dns_checks;
     struct rate_limits rates;
     uint64_t greet_pause_ms; /* a client that speaks before the greeting is refused */
     uint64_t error_delay_ms; /* of each reply that refuses, from error_delay_after on */

@@ -1,6 +1,7 @@
 #include "dns/resolver.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -192,8 +193,8 @@ static struct cache_entry *question_new(struct resolver *resolver, struct bytes 
     return entry;
 }
 
-const struct answer *resolver_ask(struct resolver *resolver, struct resolver_ask *ask, struct bytes name,
-                                  enum answer_type type)
+static const struct answer *ask_for(struct resolver *resolver, struct resolver_ask *ask, struct bytes name,
+                                    enum answer_type type, unsigned in_flight_max)
 {
     static const struct answer no_name = {.status = ANSWER_NO_DOMAIN, .expires_ms = UINT64_MAX};
     static const struct answer full = {.status = ANSWER_TEMPORARY, .cause = "too many DNS questions"};
@@ -208,7 +209,7 @@ const struct answer *resolver_ask(struct resolver *resolver, struct resolver_ask
         }
         return entry->answer;
     }
-    if (entry == NULL) {
+    if (entry == NULL && resolver->in_flight < in_flight_max) {
         entry = question_new(resolver, name, type);
     }
     if (entry == NULL) {
@@ -216,4 +217,16 @@ const struct answer *resolver_ask(struct resolver *resolver, struct resolver_ask
     }
     list_push_back(&entry->askers, &ask->node);
     return NULL;
+}
+
+const struct answer *resolver_ask(struct resolver *resolver, struct resolver_ask *ask, struct bytes name,
+                                  enum answer_type type)
+{
+    return ask_for(resolver, ask, name, type, UINT_MAX);
+}
+
+const struct answer *resolver_ask_spare(struct resolver *resolver, struct resolver_ask *ask, struct bytes name,
+                                        enum answer_type type)
+{
+    return ask_for(resolver, ask, name, type, RESOLVER_SPARE_MAX);
 }

@@ -16,6 +16,7 @@
 /* Questions on the wire; more wait. A local resolver's socket with the kernel's default size holds some 270 that it has
  * not read yet, of all shards together; what it loses costs dns.timeout. */
 #define RESOLVER_IN_FLIGHT_MAX 100
+#define RESOLVER_SPARE_MAX (RESOLVER_IN_FLIGHT_MAX / 2) /* of resolver_ask_spare */
 
 struct resolver_settings {
     const struct config_endpoint *servers; /* none: the system's, from /etc/resolv.conf */
@@ -53,6 +54,11 @@ void resolver_ask_init(struct resolver_ask *ask, void (*done)(struct resolver_as
  * of several askers goes out once. What is no valid name has no domain, at once. */
 const struct answer *resolver_ask(struct resolver *resolver, struct resolver_ask *ask, struct bytes name,
                                   enum answer_type type);
+
+/* The same for a question that can be done without: with RESOLVER_SPARE_MAX of them on the wire, whoever asked, no
+ * other is sent, and the answer is ANSWER_TEMPORARY. */
+const struct answer *resolver_ask_spare(struct resolver *resolver, struct resolver_ask *ask, struct bytes name,
+                                        enum answer_type type);
 
 /* `done` will not run. Harmless when nothing was asked. The question itself goes on: its answer is worth caching. */
 void resolver_ask_cancel(struct resolver_ask *ask);

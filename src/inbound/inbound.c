@@ -33,10 +33,16 @@ static void take_connection(void *context, unsigned from_shard, const void *payl
     }
 }
 
+bool inbound_short_of_buffers(const struct inbound *inbound)
+{
+    return ring_buffers_free(inbound->shard->ring) < inbound->receive_buffers / 4;
+}
+
 static void turn_ended(struct shard_hook *hook)
 {
     struct inbound *inbound = CONTAINER_OF(hook, struct inbound, hook);
-    if (ring_buffers_free(inbound->shard->ring) < inbound->receive_buffers / 4) {
+    if (inbound_short_of_buffers(inbound)) {
+        session_names_relieve(inbound);
         session_output_relieve(inbound);
     }
 }
@@ -59,6 +65,8 @@ static struct inbound *new_object(struct shard *shard, struct admission *admissi
     inbound->receive_buffers = settings->receive_buffers;
     inbound->recipients = settings->recipients;
     inbound->accounts = settings->accounts;
+    inbound->route = settings->route;
+    list_init(&inbound->inquiries);
     body_pool_init(&inbound->bodies, settings->body_memory_bytes_max, &shard->metrics->body_memory_bytes);
     block_pool_init(&inbound->small_replies, INBOUND_REPLY_SMALL_BYTES, SPARE_SMALL_REPLIES);
     block_pool_init(&inbound->replies, INBOUND_REPLY_BLOCK_BYTES, SPARE_REPLIES);

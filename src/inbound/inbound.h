@@ -56,6 +56,20 @@ struct inbound_timeouts {
     uint64_t data_block_ms; /* without any byte of a message */
     uint64_t message_ms;    /* from 354 to the final dot */
     uint64_t session_ms;    /* then 421 between transactions */
+    uint64_t lookup_ms;     /* for what DNS says about a domain; then it is as if it had said nothing */
+};
+
+/* What DNS is asked about the domains of MAIL and RCPT that are not ours: what is refused for it. */
+struct inbound_checks {
+    bool null_mx;            /* RFC 7505: 550 5.7.27 at MAIL, 556 5.1.10 at RCPT */
+    bool unknown_senders;    /* 550 5.1.8 */
+    bool unknown_recipients; /* 550 5.1.2 */
+};
+
+/* How mail to a domain goes out from here. */
+struct inbound_route {
+    struct bytes mx_of; /* the domain whose MX records say whether it can go anywhere; "": a configured host says so */
+    bool general;       /* the route of all domains that have no other */
 };
 
 struct inbound_listener_settings {
@@ -91,6 +105,7 @@ struct inbound_listener_settings {
     struct inbound_networks xforward_networks;
     struct inbound_networks relay_networks;
     struct inbound_timeouts timeouts;
+    struct inbound_checks checks;
     struct rate_limits rates;
     uint64_t greet_pause_ms;    /* before the greeting; who speaks meanwhile is refused */
     uint64_t error_delay_ms;    /* before each refusal, */
@@ -104,6 +119,8 @@ struct inbound_settings {
     unsigned receive_buffers;            /* of this shard's ring */
     const struct recipients *recipients; /* own domains, mailboxes and aliases; NULL: none. Not copied */
     struct accounts *accounts;           /* NULL: nobody can authenticate. Not copied */
+    /* The way of a domain in lower case; its text is good until the shard's next turn. NULL: by the domain's own MX. */
+    struct inbound_route (*route)(const struct shard *shard, struct bytes domain);
 };
 
 struct listener;
@@ -121,11 +138,13 @@ struct inbound {
     unsigned session_count;
     unsigned reception_count; /* with those whose session is gone */
     unsigned question_count;  /* to the verifier, likewise */
+    struct list inquiries;    /* to DNS, of sessions that wait for them */
     struct list unsent;       /* sessions with a send in flight, the longest waiting one first */
     struct timer unsent_timer;
     unsigned receive_buffers;
     const struct recipients *recipients; /* as of the last reload; NULL: no own domains */
     struct accounts *accounts;
+    struct inbound_route (*route)(const struct shard *shard, struct bytes domain);
     struct shard_hook hook;
     bool stopping;
     bool overdue; /* the stop's deadline has passed */
@@ -155,5 +174,8 @@ void inbound_delete(struct inbound *inbound);
 
 /* For this layer: something was closed; is that the end of a stop? */
 void inbound_settle(struct inbound *inbound);
+
+/* For this layer: receive buffers are so short that nobody should keep one who does not have to. */
+bool inbound_short_of_buffers(const struct inbound *inbound);
 
 #endif

@@ -109,6 +109,7 @@ struct profile *profile_new(const struct inbound_listener_settings *settings)
         .connections_max = settings->connections_max,
         .connections_per_address_max = settings->connections_per_address_max,
         .timeouts = settings->timeouts,
+        .checks = settings->checks,
         .rates = settings->rates,
         .greet_pause_ms = settings->greet_pause_ms,
         .error_delay_ms = settings->error_delay_ms,

@@ -71,6 +71,7 @@ struct server_session {
     uint32_t errors;                   /* as counted by the rates */
     struct login *login;               /* AUTH under way */
     struct session_question *question; /* to the verifier */
+    struct session_inquiry *inquiry;   /* to DNS */
     struct login_identity identity;
     struct session_trace *trace;
     char *proxy_header; /* as far as it has come, when it comes in pieces */
@@ -145,6 +146,11 @@ void session_auth_end(struct server_session *session);
 bool session_question_ask(struct server_session *session);
 void session_question_drop(struct server_session *session);
 void session_auth_answered(struct server_session *session, struct bytes line);
+
+/* session_names.c: the gate that asks DNS about the domains of MAIL and RCPT; lets all go on who wait there. */
+enum session_gate_answer session_names_ask(struct server_session *session, const struct reply **ret_refusal);
+void session_names_drop(struct server_session *session);
+void session_names_relieve(struct inbound *inbound);
 
 /* session_proxy.c: whom it is from decides what it may; the PROXY header, as far as it has come; XCLIENT; XFORWARD. */
 void session_proxy_judge(struct server_session *session);

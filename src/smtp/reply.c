@@ -47,6 +47,7 @@ static const struct reply catalogue[REPLY_COUNT] = {
     [REPLY_RELAY_DENIED] = ENTRY(550, 5, 7, 1, "Relaying denied"),
     [REPLY_UNKNOWN_USER] = ENTRY(550, 5, 1, 1, "No such mailbox"),
     [REPLY_UNKNOWN_DOMAIN] = ENTRY(550, 5, 1, 2, "No such domain"),
+    [REPLY_UNKNOWN_SENDER_DOMAIN] = ENTRY(550, 5, 1, 8, "Sender domain does not exist"),
     [REPLY_NULL_MX_SENDER] = ENTRY(550, 5, 7, 27, "Sender domain accepts no mail (null MX)"),
     [REPLY_NULL_MX_RECIPIENT] = ENTRY(556, 5, 1, 10, "Recipient domain accepts no mail (null MX)"),
     [REPLY_RECIPIENT_POLICY] = ENTRY(550, 5, 5, 3, "Too many recipients"),

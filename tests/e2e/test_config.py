@@ -33,7 +33,7 @@ BAD = [
       "client_certificates, client_authorities, auth, auth_without_tls, proxy, proxy_networks, xclient_networks, "
       "xforward_networks, message_bytes_max, recipients_max, messages_max, text_line_bytes_max, command_bytes_max, "
       "received_max, errors_max, connections_max, connections_per_address_max, hold_max, relay_networks, timeouts, "
-      "rates, greet_pause, error_delay, error_delay_after"]),
+      "dns_checks, rates, greet_pause, error_delay, error_delay_after"]),
     ('listeners = ( { rates = { address = { messages = "lots"; errors = "100/999ms"; }; network = { bytes = 5; }; }; } );',
      ['F:1: listeners[0].rates.address.messages is "lots", expected a number in a time as "100/1m" or "50M/1h", at most 31 '
       'days, or "off"',
@@ -109,6 +109,10 @@ BAD = [
      ['F:1: listeners[0].address is "unix:x", expected an address as "192.0.2.1", "::", "127.0.0.1:25" or "unix:/path"']),
     ('listeners = ( { socket_mode = "rw-"; } );',
      ['F:1: listeners[0].socket_mode is "rw-", expected a mode in octal as "0660"']),
+    ('listeners = ( { dns_checks = { null_mx = "yes"; unknown_senders = "auto"; timeout = "2m"; }; } );',
+     ['F:1: listeners[0].dns_checks.null_mx is "yes", expected "auto", "refuse" or "accept"',
+      'F:1: listeners[0].dns_checks.unknown_senders is "auto", expected "accept" or "refuse"',
+      'F:1: listeners[0].dns_checks.timeout is "2m", expected "100ms" to "1m"']),
     ('listeners = ( { role = "mx"; relay_networks = "10.0.0.0/8"; } );',
      ['F:1: listeners[0].relay_networks is given, expected none unless the role is "relay"']),
     ('listeners = ( { extensions = ( "binarymime" ); } );',
@@ -419,6 +423,6 @@ def test_documentation_has_every_key_with_its_default(tmp_path):
     effective = {key for key in keys if rows[key] != keys[key]}
     # Those whose default is found out: names, "auto", and the written-out schedule.
     assert effective <= {"hostname", "shards.count", "listeners[].name", "listeners[].hostname", "delivery.hostname",
-                         "listeners[].extensions", "listeners[].auth", "listeners[].tls",
+                         "listeners[].extensions", "listeners[].auth", "listeners[].tls", "listeners[].dns_checks.null_mx",
                          "routes[].domain", "routes[].connections_max", "routes[].messages_per_connection_max",
                          "routes[].recipients_per_transaction_max", "retry.schedule"}

@@ -535,6 +535,39 @@ static void more_questions_than_fit(void **state)
     assert_int_equal(bench.queries, 2000);
 }
 
+/* Those that can be done without leave room for the others: of 2000 they get half of what fits, and one that is on the
+ * wire already can be shared by any number. */
+static void ask_some_that_are_spare(void)
+{
+    char name[64];
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(name, sizeof name, "plain%u.example", i);
+        memset(&askers[i], 0, sizeof askers[i]);
+        resolver_ask_init(&askers[i].ask, asker_done);
+        const struct answer *answer = resolver_ask_spare(bench.resolver, &askers[i].ask, bytes_of_string(name),
+                                                         ANSWER_MX);
+        CHECK((answer == NULL) == (i < RESOLVER_SPARE_MAX));
+        CHECK(answer == NULL || answer->status == ANSWER_TEMPORARY);
+        open_asks += answer == NULL;
+    }
+    CHECK(ask(&askers[1000], "plain1000.example", ANSWER_MX) == NULL); /* of the others there is room */
+    resolver_ask_init(&askers[1001].ask, asker_done);
+    CHECK(resolver_ask_spare(bench.resolver, &askers[1001].ask, BYTES("plain0.example"), ANSWER_MX) == NULL);
+    open_asks++;
+    sent_at_once = atomic_load(&bench.shard->metrics->dns_queries);
+}
+
+static void spare_questions_take_half(void **state)
+{
+    (void)state;
+    run(ask_some_that_are_spare);
+    assert_int_equal(sent_at_once, RESOLVER_SPARE_MAX + 1);
+    assert_int_equal(bench.queries, RESOLVER_SPARE_MAX + 1);
+    assert_int_equal(askers[0].status, ANSWER_RECORDS);
+    assert_int_equal(askers[1000].status, ANSWER_RECORDS);
+    assert_int_equal(askers[1001].status, ANSWER_RECORDS);
+}
+
 /* --- the edges -------------------------------------------------------------------------------------------------- */
 
 static void ask_nonsense(void)
@@ -653,6 +686,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_question_for_many, server_start, server_stop),
         cmocka_unit_test_setup_teardown(negatives_are_cached, server_start, server_stop),
         cmocka_unit_test_setup_teardown(more_questions_than_fit, server_start, server_stop),
+        cmocka_unit_test_setup_teardown(spare_questions_take_half, server_start, server_stop),
         cmocka_unit_test_setup_teardown(names_that_are_none, server_start, server_stop),
         cmocka_unit_test_setup_teardown(closed_with_questions_in_flight, server_start, server_stop),
         cmocka_unit_test_setup_teardown(no_server, server_start, server_stop),

@@ -429,7 +429,7 @@ static void test_no_deadline_but_the_gates(void **state)
     (void)state;
     set_up();
     fixture_stop();
-    fixture.listener.timeouts = (struct inbound_timeouts){100, 100, 100, 100, 100, 100, 100};
+    fixture.listener.timeouts = (struct inbound_timeouts){.command_ms = 100};
     fixture.listener.timeouts.session_ms = 60000;
     fixture_start();
     order[0][SMTP_SERVER_MAIL] = WAIT;

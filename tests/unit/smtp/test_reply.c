@@ -53,6 +53,7 @@ static const char *const starts[REPLY_COUNT] = {
     [REPLY_RELAY_DENIED] = "550 5.7.1 ",
     [REPLY_UNKNOWN_USER] = "550 5.1.1 ",
     [REPLY_UNKNOWN_DOMAIN] = "550 5.1.2 ",
+    [REPLY_UNKNOWN_SENDER_DOMAIN] = "550 5.1.8 ",
     [REPLY_NULL_MX_SENDER] = "550 5.7.27 ",
     [REPLY_NULL_MX_RECIPIENT] = "556 5.1.10 ",
     [REPLY_RECIPIENT_POLICY] = "550 5.5.3 ",
