@@ -57,6 +57,12 @@ static uint32_t hash_of(struct bytes key)
     return (uint32_t)XXH3_64bits_withSecret(key.data, key.length, hash_secret, sizeof hash_secret);
 }
 
+uint32_t map_hash(struct bytes key)
+{
+    pthread_once(&hash_secret_once, draw_secret);
+    return hash_of(key);
+}
+
 void map_init(struct map *map, uint32_t max)
 {
     CHECK(max > 0 && max <= MAP_MAX);

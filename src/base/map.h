@@ -46,6 +46,9 @@ void *map_remove(struct map *map, struct bytes key);
  * a walk the value that was returned last may be removed (and then freed), nothing else may change. */
 void *map_next(const struct map *map, struct map_cursor *cursor);
 
+/* The hash of a key, for tables of another kind whose keys come from strangers as well. */
+uint32_t map_hash(struct bytes key);
+
 /* For tests: makes the hash, and so the order of walks, the same in every run. Before the first map_insert. */
 void map_set_seed(uint64_t seed);
 

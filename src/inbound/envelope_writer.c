@@ -41,6 +41,7 @@ static enum err grow_envelope(struct envelope_writer *writer)
 
 void envelope_writer_free(struct envelope_writer *writer)
 {
+    recipient_set_free(&writer->set);
     if (envelope_is_large(writer)) {
         body_pool_return(writer->pool, writer->bytes.capacity);
         free(writer->bytes.data);
@@ -97,46 +98,128 @@ static struct bytes original_of(const struct address *recipient, const struct pa
     return ok ? buffer_bytes(&text) : BYTES("");
 }
 
+/* RFC 3461 4.1: whatever either of the two asks for. NEVER asks for nothing, and to say nothing (0) is to ask for
+ * FAILURE. */
+static uint8_t merged(uint8_t one, uint8_t other)
+{
+    if (one == other || other == ENVELOPE_NOTIFY_NEVER) {
+        return one;
+    }
+    if (one == ENVELOPE_NOTIFY_NEVER) {
+        return other;
+    }
+    uint8_t both = one | other;
+    if (one != 0 && other != 0) {
+        return both;
+    }
+    return both == ENVELOPE_NOTIFY_FAILURE ? 0 : both | ENVELOPE_NOTIFY_FAILURE;
+}
+
+/* What is given once and what it becomes in the envelope. */
+struct addition {
+    struct bytes mailbox;
+    uint8_t notify;
+    struct bytes original; /* ORCPT, or "" */
+};
+
+/* *ret_new: there was none like it. */
+static enum err add_addition(struct envelope_writer *writer, const struct addition *addition, bool *ret_new)
+{
+    uint32_t offset;
+    if (recipient_set_find(&writer->set, buffer_bytes(&writer->bytes), addition->mailbox, &offset)) {
+        *ret_new = false;
+        return ERR_OK;
+    }
+    offset = (uint32_t)writer->bytes.length;
+    enum err err = add_flagged(writer, ENVELOPE_RECIPIENT, addition->notify, addition->mailbox);
+    if (err == ERR_OK && addition->original.length != 0) {
+        err = add_item(writer, ENVELOPE_ORIGINAL_RECIPIENT, addition->original);
+    }
+    if (err == ERR_OK) {
+        recipient_set_put(&writer->set, buffer_bytes(&writer->bytes), offset);
+        *ret_new = true;
+    }
+    return err;
+}
+
+static enum err make_room(struct envelope_writer *writer, uint32_t more)
+{
+    if (more > LIMIT_RECIPIENTS_CEILING - writer->set.count) {
+        return ERR_FULL;
+    }
+    return recipient_set_reserve(&writer->set, buffer_bytes(&writer->bytes), more);
+}
+
+static void merge_notify(struct envelope_writer *writer, const struct addition *addition)
+{
+    uint32_t offset;
+    CHECK(recipient_set_find(&writer->set, buffer_bytes(&writer->bytes), addition->mailbox, &offset));
+    char *flags = writer->bytes.data + offset + 1;
+    *flags = (char)merged((uint8_t)*flags, addition->notify);
+}
+
 static enum err add_targets(struct envelope_writer *writer, const struct address *recipient,
                             const struct params_rcpt *params, const struct recipients_answer *answer)
 {
     char room[3 * LIMIT_ADDRESS_BYTES + 16];
-    struct bytes original = original_of(recipient, params, room, sizeof room);
-    enum err err = ERR_OK;
+    uint32_t added[RECIPIENTS_TARGETS_MAX];
+    unsigned count = 0;
+    struct addition addition = {.notify = params->notify};
+    enum err err = make_room(writer, answer->targets_count);
+    addition.original = original_of(recipient, params, room, sizeof room);
+    CHECK(answer->targets_count <= RECIPIENTS_TARGETS_MAX);
     for (unsigned i = 0; i < answer->targets_count && err == ERR_OK; i++) {
-        err = add_flagged(writer, ENVELOPE_RECIPIENT, params->notify, answer->targets[i]);
-        if (err == ERR_OK && original.length != 0) {
-            err = add_item(writer, ENVELOPE_ORIGINAL_RECIPIENT, original);
-        }
+        bool new = false;
+        addition.mailbox = answer->targets[i];
+        added[count] = (uint32_t)writer->bytes.length;
+        err = add_addition(writer, &addition, &new);
+        count += new;
     }
-    return err;
+    if (err != ERR_OK) {
+        while (count != 0) {
+            recipient_set_take_back(&writer->set, buffer_bytes(&writer->bytes), added[--count]);
+        }
+        return err;
+    }
+    for (unsigned i = 0; i < answer->targets_count && count != answer->targets_count; i++) {
+        addition.mailbox = answer->targets[i];
+        merge_notify(writer, &addition);
+    }
+    return ERR_OK;
 }
 
 static enum err add_one(struct envelope_writer *writer, const struct address *recipient,
                         const struct params_rcpt *params)
 {
-    enum err err = add_mailbox(writer, ENVELOPE_RECIPIENT, params->notify, recipient);
-    if (err == ERR_OK && (params->given & PARAMS_GIVEN_ORCPT) != 0) {
-        err = add_item(writer, ENVELOPE_ORIGINAL_RECIPIENT, params->orcpt);
+    char room[LIMIT_ADDRESS_BYTES + LIMIT_DOMAIN_BYTES + 2];
+    struct buffer mailbox = buffer_of(room, sizeof room);
+    bool new = false;
+    append_mailbox(&mailbox, writer, recipient);
+    const struct addition addition = {
+        .mailbox = buffer_bytes(&mailbox),
+        .notify = params->notify,
+        .original = (params->given & PARAMS_GIVEN_ORCPT) != 0 ? params->orcpt : BYTES(""),
+    };
+    uint32_t offset;
+    if (recipient_set_find(&writer->set, buffer_bytes(&writer->bytes), addition.mailbox, &offset)) {
+        merge_notify(writer, &addition);
+        return ERR_OK;
     }
-    return err;
+    enum err err = make_room(writer, 1);
+    return err == ERR_OK ? add_addition(writer, &addition, &new) : err;
 }
 
 enum err envelope_writer_add(struct envelope_writer *writer, const struct address *recipient,
                              const struct params_rcpt *params, const struct recipients_answer *answer)
 {
     bool forward = answer->verdict == RECIPIENTS_FORWARD;
-    uint32_t more = forward ? answer->targets_count : 1;
     size_t before = writer->bytes.length;
-    if (more > LIMIT_RECIPIENTS_CEILING - writer->recipients) {
-        return ERR_FULL;
-    }
     enum err err = forward ? add_targets(writer, recipient, params, answer) : add_one(writer, recipient, params);
     if (err != ERR_OK) {
         writer->bytes.length = before;
         return err;
     }
-    writer->recipients += more;
+    writer->recipients = writer->set.count;
     writer->given++;
     writer->forwarded |= forward;
     return ERR_OK;
@@ -215,6 +298,7 @@ enum err envelope_writer_begin(struct envelope_writer *writer, const struct enve
     writer->wall_ms = setup->wall_ms;
     writer->bytes = buffer_of(writer->first, sizeof writer->first);
     writer->recipients = writer->given = 0;
+    recipient_set_init(&writer->set, setup->pool);
     writer->forwarded = false;
     static_assert(RECEPTION_ENVELOPE_BYTES_MIN >= LIMIT_ADDRESS_BYTES + LIMIT_DOMAIN_BYTES + 16 + 32, "these fit");
     CHECK(add_mailbox(writer, ENVELOPE_SENDER, 0, sender) == ERR_OK);

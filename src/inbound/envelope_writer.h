@@ -4,16 +4,18 @@
 
 #include "inbound/body.h"
 #include "inbound/reception.h"
+#include "inbound/recipient_set.h"
 
 struct envelope_writer {
     struct body_pool *pool;
     struct bytes hostname; /* of <Postmaster> */
     uint64_t wall_ms;      /* at MAIL */
-    uint32_t recipients;   /* with what aliases stand for */
+    uint32_t recipients;   /* with what aliases stand for, each once */
     uint32_t given;        /* by the client */
     bool forwarded;        /* one of them is an alias */
     uint32_t flags;        /* SPOOL_FORMAT_... that the parameters of MAIL ask for */
-    struct buffer bytes;   /* spool/envelope.h */
+    struct recipient_set set;
+    struct buffer bytes; /* spool/envelope.h */
     char first[RECEPTION_ENVELOPE_BYTES_MIN];
 };
 
@@ -28,7 +30,8 @@ enum err envelope_writer_begin(struct envelope_writer *writer, const struct enve
                                const struct params_mail *params);
 void envelope_writer_free(struct envelope_writer *writer);
 
-/* As reception_add_recipient. */
+/* As reception_add_recipient. A recipient that is there already is accepted and not added again: its ORCPT stays the
+ * first one's, and of its NOTIFY nothing that was asked for is lost. */
 enum err envelope_writer_add(struct envelope_writer *writer, const struct address *recipient,
                              const struct params_rcpt *params, const struct recipients_answer *answer);
 

@@ -51,6 +51,15 @@ def test_aliases_are_expanded(own, maildirs, sink):
     assert len(sink.messages) == 1
 
 
+def test_who_is_reached_twice_gets_one(own, maildirs, sink):
+    """By his own address, by two aliases, and by one of them again."""
+    send(own.port, "a@a.test", ["anna@own.test", "all@own.test", "info@own.test", "all@own.test"], BODY)
+    assert sink.wait(1)[0].recipients == ["ben@other.test"]
+    own.wait_queue_empty()
+    assert len(sink.messages) == 1
+    assert [len(maildirs.files(user)) for user in ("anna", "ben")] == [1, 1]
+
+
 def test_a_forward_is_no_relay_for_strangers(own, sink):
     send(own.port, "a@a.test", ["away@own.test"], BODY)
     message = sink.wait(1)[0]

@@ -360,6 +360,25 @@ def test_recipients_beyond_the_limit(make_door, sink, way):
     assert len(sink.recipients()) == 100
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_recipient_twice(make_door, sink, way):
+    """Both are accepted and counted, one is delivered; domains have no case, local parts do."""
+    door = make_door(listeners={"recipients_max": 100})
+    with door.connect(way) as client:
+        assert client.command("MAIL FROM:<a@a.test>") == 250
+        for recipient in ("b@b.test", "b@B.Test", "B@b.test", "b@b.test", "c@b.test"):
+            assert client.command(f"RCPT TO:<{recipient}>") == "250 2.1.5"
+        replies = [client.command("RCPT TO:<b@b.test>") for _ in range(100)]
+        assert all(reply == "250 2.1.5" for reply in replies[:95])
+        assert all(reply == "452 4.5.3" for reply in replies[95:])
+        finish(client)
+        assert_empty(client)
+        client.message("a@a.test", "b@b.test", BODY)  # the next transaction knows nothing of it
+    wait_until(lambda: len(sink.recipients()) >= 4, 20, "all recipients")
+    door.server.wait_queue_empty()
+    assert sorted(sink.recipients()) == ["B@b.test", "b@b.test", "b@b.test", "c@b.test"]
+
+
 def test_line_lengths(client, sink):
     """RFC 5321 4.5.3.1.4-6, RFC 3461 5: what must be taken, and 1000 octets of text with CRLF, not more."""
     assert client.command("NOOP " + "x" * 505) == 250  # 512

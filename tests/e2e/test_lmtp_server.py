@@ -57,6 +57,19 @@ def test_one_reply_for_each_accepted_recipient(lmtp, sink, kind):
     assert lmtp.wait_events(lambda e: e["event"] == "reception")[0]["client"] == ("127.0.0.1" if kind == "tcp" else "")
 
 
+def test_one_reply_for_each_of_the_same(lmtp, sink):
+    """RFC 2033 4.2 counts RCPT commands, not recipients."""
+    with Client(lmtp.lmtp_port) as client:
+        hello(client)
+        client.send("MAIL FROM:<a@a.test>\r\n" + "RCPT TO:<b@b.test>\r\n" * 3 + "DATA\r\n")
+        assert [client.reply().code for _ in range(5)] == [250, 250, 250, 250, 354]
+        client.send(stuffed(BODY) + b"NOOP\r\nVRFY x\r\n")
+        assert [client.reply().code for _ in range(5)] == [250, 250, 250, 250, 252]
+    assert sink.wait(1)[0].recipients == ["b@b.test"]
+    lmtp.wait_queue_empty()
+    assert len(sink.messages) == 1
+
+
 def test_no_recipient_no_data(lmtp):
     with Client(lmtp.lmtp_port) as client:
         hello(client)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 
 #include "spool/envelope.h"
 
@@ -193,21 +194,159 @@ static void test_alias(void **state)
     }
 }
 
+/* --- the same one twice --- */
+
+static void expect_recipients(const char *const *wanted, const uint8_t *flags, unsigned count)
+{
+    struct envelope_iterator at = envelope_iterate(buffer_bytes(&writer.bytes));
+    struct envelope_item item;
+    for (unsigned i = 0; i < count; i++) {
+        assert_true(envelope_next_recipient(&at, &item));
+        assert_true(bytes_equal(item.value, bytes_of_string(wanted[i])));
+        assert_int_equal(item.flags, flags != NULL ? flags[i] : 0);
+    }
+    assert_false(envelope_next_recipient(&at, &item));
+    assert_int_equal(writer.recipients, count);
+}
+
+/* Postfix's duplicate_filter; RFC 5321 says nothing against it. The local part is its host's to know. */
+static void test_the_same_one_twice(void **state)
+{
+    (void)state;
+    assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
+    static const char *const given[] = {"b@example.net", "B@example.net", "b@Example.NET", "c@example.net",
+                                        "b@example.net", "Postmaster",    "postmaster",    "Postmaster@mx.example"};
+    for (unsigned i = 0; i < sizeof given / sizeof *given; i++) {
+        assert_int_equal(add(given[i], NULL, NULL), ERR_OK);
+    }
+    static const char *const wanted[] = {"b@example.net", "B@example.net", "c@example.net", "Postmaster@mx.example",
+                                         "postmaster@mx.example"};
+    expect_recipients(wanted, NULL, 5);
+    assert_int_equal(envelope_writer_only_recipient(&writer).length, 0);
+}
+
+static void test_aliases_meet(void **state)
+{
+    (void)state;
+    const struct bytes targets[] = {BYTES("x@one.test"), BYTES("y@two.test"), BYTES("z@two.test")};
+    const struct recipients_answer first = {RECIPIENTS_FORWARD, 2, targets};
+    const struct recipients_answer second = {RECIPIENTS_FORWARD, 2, targets + 1};
+    assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
+    assert_int_equal(add("x@one.test", NULL, NULL), ERR_OK);
+    assert_int_equal(add("info@own.test", NULL, &first), ERR_OK);
+    assert_int_equal(add("sales@own.test", NULL, &second), ERR_OK);
+    assert_int_equal(add("info@own.test", NULL, &first), ERR_OK);
+    assert_int_equal(add("z@TWO.test", NULL, NULL), ERR_OK);
+    static const char *const wanted[] = {"x@one.test", "y@two.test", "z@two.test"};
+    expect_recipients(wanted, NULL, 3);
+    assert_item(ENVELOPE_ORIGINAL_RECIPIENT, BYTES("rfc822;info@own.test")); /* of y: x was written by the sender */
+}
+
+/* RFC 3461 4.1, 4.2: nothing that was asked for is lost; the ORCPT is the first one's. */
+static void test_parameters_of_the_same_one(void **state)
+{
+    (void)state;
+    enum {
+        NONE = 0,
+        NEVER = PARAMS_NOTIFY_NEVER,
+        SUCCESS = PARAMS_NOTIFY_SUCCESS,
+        FAILURE = PARAMS_NOTIFY_FAILURE,
+        DELAY = PARAMS_NOTIFY_DELAY
+    };
+    static const uint8_t cases[][3] = {
+        {NONE, NONE, NONE},
+        {NEVER, NEVER, NEVER},
+        {NEVER, NONE, NONE},
+        {NEVER, SUCCESS, SUCCESS},
+        {NONE, FAILURE, NONE},
+        {NONE, SUCCESS, SUCCESS | FAILURE},
+        {NONE, DELAY, DELAY | FAILURE},
+        {NONE, SUCCESS | FAILURE, SUCCESS | FAILURE},
+        {SUCCESS, DELAY, SUCCESS | DELAY},
+        {SUCCESS, FAILURE, SUCCESS | FAILURE},
+    };
+    const struct recipients_answer alias = {RECIPIENTS_FORWARD, 1, &BYTES("b@example.net")};
+    for (unsigned i = 0; i < 4 * sizeof cases / sizeof *cases; i++) {
+        const uint8_t *row = cases[i / 4];
+        assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
+        struct params_rcpt one = {
+            .given = PARAMS_GIVEN_ORCPT, .notify = row[i % 2], .orcpt = BYTES("rfc822;one@a.test")};
+        struct params_rcpt two = {
+            .given = PARAMS_GIVEN_ORCPT, .notify = row[1 - i % 2], .orcpt = BYTES("rfc822;two@a.test")};
+        assert_int_equal(add("b@example.net", &one, NULL), ERR_OK);
+        assert_int_equal(add("b@example.net", &two, i % 4 < 2 ? NULL : &alias), ERR_OK);
+        static const char *const wanted[] = {"b@example.net"};
+        expect_recipients(wanted, &row[2], 1);
+        assert_item(ENVELOPE_ORIGINAL_RECIPIENT, BYTES("rfc822;one@a.test"));
+        envelope_writer_free(&writer);
+    }
+    assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
+}
+
+/* As many as there can be, each of them twice: quickly, and within the pool. */
+static void test_many_of_the_same(void **state)
+{
+    (void)state;
+    assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < LIMIT_RECIPIENTS_CEILING; i++) {
+            char text[64];
+            snprintf(text, sizeof text, "u%u@b.test", i);
+            assert_int_equal(add(text, NULL, NULL), ERR_OK);
+        }
+        assert_int_equal(writer.recipients, LIMIT_RECIPIENTS_CEILING);
+    }
+    assert_int_equal(writer.given, 2 * LIMIT_RECIPIENTS_CEILING);
+    assert_int_equal(add("more@b.test", NULL, NULL), ERR_FULL);
+    assert_in_range(pool.bytes, 1, RECEPTION_ENVELOPE_BYTES_MAX + 1024 * 1024);
+}
+
+/* --- bounds --- */
+
+static char target_text[1000][64];
+static struct bytes targets_of_all[1000];
+
+static const struct recipients_answer *thousand_of(unsigned round)
+{
+    static struct recipients_answer answer;
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(target_text[i], sizeof target_text[i], "target%u-%u@example.test", round, i);
+        targets_of_all[i] = bytes_of_string(target_text[i]);
+    }
+    answer = (struct recipients_answer){RECIPIENTS_FORWARD, 1000, targets_of_all};
+    return &answer;
+}
+
+/* What an alias leaves that did not fit is nothing: neither an item nor the memory of one. */
+static void test_an_alias_is_taken_back(void **state)
+{
+    (void)state;
+    assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
+    assert_int_equal(add("first@own.test", NULL, NULL), ERR_OK);
+    pool.bytes_max = 48 * 1024; /* the table, and half of the envelope that it would take */
+    assert_int_equal(add("all@own.test", NULL, thousand_of(0)), ERR_NO_MEMORY);
+    assert_int_equal(writer.recipients, 1);
+    pool.bytes_max = 8u << 20;
+    for (unsigned i = 0; i < 1000; i += 7) {
+        assert_int_equal(add(target_text[i], NULL, NULL), ERR_OK);
+    }
+    assert_int_equal(writer.recipients, 1 + 143);
+    assert_int_equal(add("all@own.test", NULL, thousand_of(0)), ERR_OK);
+    assert_int_equal(writer.recipients, 1001);
+    assert_int_equal(add("first@own.test", NULL, NULL), ERR_OK);
+    assert_int_equal(writer.recipients, 1001);
+}
+
 /* All of an alias or nothing of it. */
 static void test_bounds(void **state)
 {
     (void)state;
-    static struct bytes targets[1000];
-    for (unsigned i = 0; i < 1000; i++) {
-        targets[i] = BYTES("target@example.test");
-    }
-    const struct recipients_answer alias = {RECIPIENTS_FORWARD, 1000, targets};
     assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
     enum err err = ERR_OK;
-    while (err == ERR_OK) {
+    for (unsigned round = 0; err == ERR_OK; round++) {
         uint32_t recipients = writer.recipients;
         size_t length = writer.bytes.length;
-        err = add("all@own.test", NULL, &alias);
+        err = add("all@own.test", NULL, thousand_of(round));
         assert_int_equal(writer.recipients, recipients + (err == ERR_OK ? 1000 : 0));
         assert_true(err == ERR_OK || writer.bytes.length == length);
     }
@@ -220,7 +359,7 @@ static void test_bounds(void **state)
     envelope_writer_free(&writer);
     pool.bytes_max = 4096;
     assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
-    assert_int_equal(add("all@own.test", NULL, &alias), ERR_NO_MEMORY);
+    assert_int_equal(add("all@own.test", NULL, thousand_of(0)), ERR_NO_MEMORY);
     assert_int_equal(writer.recipients, 0);
     assert_int_equal(add("one@own.test", NULL, NULL), ERR_OK);
 }
@@ -234,6 +373,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_absolute_hold, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_recipients_and_their_parameters, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_alias, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_same_one_twice, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_aliases_meet, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_parameters_of_the_same_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_of_the_same, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_an_alias_is_taken_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounds, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
