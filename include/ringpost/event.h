@@ -26,6 +26,7 @@
  *   queued_ms      del def bou exp rem  milliseconds since the message was accepted
  *   next_attempt   def              time, as `time`
  *   user           rec rej          who authenticated, "" when nobody did; in a rejection of "auth" who tried to
+ *   priority       rec              MT-PRIORITY as it is in force, -9 to 9
  *   notice         bou exp          id of the delivery status notification that was queued, "" when none was
  *
  * One reception per accepted message, one rejection per refused sender, recipient or message; the others are one per

@@ -110,6 +110,13 @@ void boot_listener_map(struct inbound_listener_settings *to, const struct settin
                 .unknown_senders = from->dns_checks.unknown_senders == SETTINGS_UNKNOWN_REFUSE,
                 .unknown_recipients = from->dns_checks.unknown_recipients == SETTINGS_UNKNOWN_REFUSE,
             },
+        .priorities =
+            {
+                .min = from->priorities.min,
+                .min_busy = from->priorities.min_busy,
+                .low_bytes_max = from->priorities.low_bytes_max,
+                .high_bytes_max = from->priorities.high_bytes_max,
+            },
         .rates = from->rates,
         .greet_pause_ms = from->greet_pause_ms,
         .error_delay_ms = from->error_delay_ms,

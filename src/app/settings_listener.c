@@ -65,6 +65,17 @@ static const struct config_key listener_dns_checks_keys[] = {
     END,
 };
 
+#define PRIORITIES .minimum = (uint64_t)-9, .maximum = 9
+
+static const struct config_key listener_priorities_keys[] = {
+    {"min", CONFIG_INTEGER, 0, AT(settings_listener_priorities, min), PRIORITIES, DEFAULT("-9")},
+    {"min_busy", CONFIG_INTEGER, 0, AT(settings_listener_priorities, min_busy), PRIORITIES, DEFAULT("-9")},
+    {"low_bytes_max", CONFIG_SIZE, 0, AT(settings_listener_priorities, low_bytes_max), RANGE(0, 2 * GIB), DEFAULT("0")},
+    {"high_bytes_max", CONFIG_SIZE, 0, AT(settings_listener_priorities, high_bytes_max), RANGE(0, 2 * GIB),
+     DEFAULT("0")},
+    END,
+};
+
 const struct config_key settings_listener_keys[] = {
     {"name", CONFIG_TEXT, CONFIG_NAME | CONFIG_RESTART, AT(settings_listener, name), RANGE(0, 63), DEFAULT("\"\""),
      .valid = settings_check_name, .expected = "a name of 1 to 63 letters, digits and .:[]_-"},
@@ -121,6 +132,7 @@ const struct config_key settings_listener_keys[] = {
      DEFAULT("( \"127.0.0.0/8\", \"::1/128\" )")},
     {"timeouts", CONFIG_GROUP, 0, AT(settings_listener, timeouts), .keys = listener_timeouts_keys},
     {"dns_checks", CONFIG_GROUP, 0, AT(settings_listener, dns_checks), .keys = listener_dns_checks_keys},
+    {"priorities", CONFIG_GROUP, 0, AT(settings_listener, priorities), .keys = listener_priorities_keys},
     {"rates", CONFIG_GROUP, 0, AT(settings_listener, rates), .keys = settings_rates_keys},
     {"greet_pause", CONFIG_DURATION, 0, AT(settings_listener, greet_pause_ms), RANGE(0, MINUTE), DEFAULT("\"0s\"")},
     {"error_delay", CONFIG_DURATION, 0, AT(settings_listener, error_delay_ms), RANGE(0, MINUTE), DEFAULT("\"1s\"")},
@@ -409,6 +421,10 @@ static void check_rest(const struct settings *settings, unsigned i)
          "8bitmime with it (RFC 6531 3.1)"},
         {"extensions", (bits & BIT(SETTINGS_FUTURERELEASE)) != 0 && listener->role != SETTINGS_SUBMISSION,
          "has futurerelease", "it only for role \"submission\" (RFC 4865 4)"},
+        {"priorities.min", listener->priorities.min > 0 && (bits & BIT(SETTINGS_MT_PRIORITY)) == 0,
+         "refuses everything", "0 or less, or mt-priority in extensions"},
+        {"priorities.min_busy", listener->priorities.min_busy > 0 && (bits & BIT(SETTINGS_MT_PRIORITY)) == 0,
+         "refuses everything", "0 or less, or mt-priority in extensions"},
         {"proxy_networks", proxied && listener->proxy_networks_count == 0, "is empty", "the addresses of the proxies"},
         {"proxy_networks", !proxied && listener->proxy_networks_count != 0, "is given", "none with proxy \"off\""},
         {"timeouts.message", listener->timeouts.message_ms < listener->timeouts.data_block_ms,

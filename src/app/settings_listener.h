@@ -78,6 +78,14 @@ struct settings_listener_dns_checks {
     uint64_t timeout_ms;         /* then it has said nothing */
 };
 
+/* MT-PRIORITY: -9 to 9, and 0 where none is given. */
+struct settings_listener_priorities {
+    int min;                 /* less is refused */
+    int min_busy;            /* and less than this while the queue is nearly full */
+    uint64_t low_bytes_max;  /* of messages below 0; 0: as all others */
+    uint64_t high_bytes_max; /* of messages above 0, the same */
+};
+
 struct settings_listener {
     const char *name;                /* unique; "" in the file: "address:port" */
     struct config_endpoint endpoint; /* of `address` and `port`, or of the unix socket's path */
@@ -120,6 +128,7 @@ struct settings_listener {
     unsigned relay_networks_count;
     struct settings_listener_timeouts timeouts;
     struct settings_listener_dns_checks dns_checks;
+    struct settings_listener_priorities priorities;
     struct rate_limits rates;
     uint64_t greet_pause_ms; /* a client that speaks before the greeting is refused */
     uint64_t error_delay_ms; /* of each reply that refuses, from error_delay_after on */

@@ -40,6 +40,7 @@ struct config_rate {
 enum config_type {
     CONFIG_BOOL,      /* bool */
     CONFIG_COUNT,     /* unsigned */
+    CONFIG_INTEGER,   /* int; `minimum` and `maximum` are (uint64_t)(int64_t) of theirs */
     CONFIG_REAL,      /* double */
     CONFIG_SIZE,      /* uint64_t, bytes: 4096, "64K", "50M", "1G" */
     CONFIG_DURATION,  /* uint64_t, milliseconds: "500ms", "30s", "5m", "4h", "4d"; an integer is seconds */

@@ -48,6 +48,8 @@ static void put_range(struct buffer *out, const struct config_key *key)
     bool size = key->type == CONFIG_SIZE;
     if (key->type == CONFIG_COUNT || key->type == CONFIG_REAL) {
         buffer_append_format(out, "%llu to %llu", (unsigned long long)key->minimum, (unsigned long long)key->maximum);
+    } else if (key->type == CONFIG_INTEGER) {
+        buffer_append_format(out, "%lld to %lld", (long long)key->minimum, (long long)key->maximum);
     } else if (key->type == CONFIG_TEXT) {
         buffer_append_format(out, "\"text\" of %llu to %llu printable characters", (unsigned long long)key->minimum,
                              (unsigned long long)key->maximum);
@@ -172,6 +174,18 @@ static bool set_count(struct value value, unsigned *ret_count)
         return false;
     }
     *ret_count = (unsigned)number;
+    return true;
+}
+
+static bool set_integer(struct value value, int *ret_integer)
+{
+    int type = config_setting_type(value.setting);
+    long long integer = config_setting_get_int64(value.setting);
+    if ((type != CONFIG_TYPE_INT && type != CONFIG_TYPE_INT64) || integer < (long long)value.key->minimum ||
+        integer > (long long)value.key->maximum) {
+        return false;
+    }
+    *ret_integer = (int)integer;
     return true;
 }
 
@@ -323,6 +337,7 @@ static const size_t field_sizes[] = {
     [CONFIG_CHOICES] = sizeof(unsigned),  [CONFIG_ENDPOINT] = sizeof(struct config_endpoint),
     [CONFIG_ADDRESSES] = sizeof(void *),  [CONFIG_NETWORKS] = sizeof(void *),
     [CONFIG_DURATIONS] = sizeof(void *),  [CONFIG_LIST] = sizeof(void *),
+    [CONFIG_INTEGER] = sizeof(int),
 };
 
 static void read_value(struct reader *reader, struct value value, char *target)
@@ -335,6 +350,7 @@ static void read_value(struct reader *reader, struct value value, char *target)
         *(bool *)field = good && config_setting_get_bool(value.setting) != 0;
         break;
     case CONFIG_COUNT: good = set_count(value, field); break;
+    case CONFIG_INTEGER: good = set_integer(value, field); break;
     case CONFIG_REAL: good = set_real(value, field); break;
     case CONFIG_SIZE: good = number_of(value, config_value_size, 1, field); break;
     case CONFIG_DURATION: good = number_of(value, config_value_duration, 1000, field); break;

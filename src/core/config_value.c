@@ -353,6 +353,7 @@ void config_value_put(struct buffer *out, const struct config_key *key, const vo
         memcpy(&number, field, sizeof number);
         buffer_append_format(out, (key->flags & CONFIG_AUTO) != 0 && number == 0 ? "\"auto\"" : "%u", number);
         break;
+    case CONFIG_INTEGER: buffer_append_format(out, "%d", *(const int *)(const void *)field); break;
     case CONFIG_REAL: buffer_append_format(out, "%g", *(const double *)(const void *)field); break;
     case CONFIG_SIZE:
     case CONFIG_DURATION:

@@ -196,6 +196,7 @@ static void put_reception(struct buffer *out, const struct event *event)
     put(out, event->relaxed ? BYTES(",\"durability\":\"relaxed\"") : BYTES(",\"durability\":\"sync\""));
     PUT_TEXT(out, "tls", event->tls);
     PUT_TEXT(out, "user", event->user);
+    buffer_append_format(out, ",\"priority\":%d", event->priority);
 }
 
 static void put_rejection(struct buffer *out, const struct event *event)

@@ -33,6 +33,7 @@ struct event {
     unsigned recipients;
     uint64_t message_bytes;
     bool relaxed;
+    int priority; /* MT-PRIORITY */
     const char *phase;
     struct bytes tls;
     struct bytes user;

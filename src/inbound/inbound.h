@@ -66,6 +66,14 @@ struct inbound_checks {
     bool unknown_recipients; /* 550 5.1.2 */
 };
 
+/* RFC 6710: which priorities are taken, -9 to 9, and how large such messages may be. */
+struct inbound_priorities {
+    int min;                 /* 550 5.7.15 below */
+    int min_busy;            /* 450 4.7.15 below, while the queue is nearly full */
+    uint64_t low_bytes_max;  /* below 0: 552 5.7.16 above; 0: no limit of its own */
+    uint64_t high_bytes_max; /* above 0, the same */
+};
+
 /* How mail to a domain goes out from here. */
 struct inbound_route {
     struct bytes mx_of; /* the domain whose MX records say whether it can go anywhere; "": a configured host says so */
@@ -106,6 +114,7 @@ struct inbound_listener_settings {
     struct inbound_networks relay_networks;
     struct inbound_timeouts timeouts;
     struct inbound_checks checks;
+    struct inbound_priorities priorities;
     struct rate_limits rates;
     uint64_t greet_pause_ms;    /* before the greeting; who speaks meanwhile is refused */
     uint64_t error_delay_ms;    /* before each refusal, */

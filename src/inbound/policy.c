@@ -59,6 +59,26 @@ const struct reply *policy_mail(const struct inbound *inbound)
     return enqueue_full(inbound->shard) ? reply_of(REPLY_NO_SPACE) : NULL;
 }
 
+const struct reply *policy_priority(const struct inbound *inbound, const struct profile *profile, int priority,
+                                    uint64_t bytes)
+{
+    const struct inbound_priorities *priorities = &profile->priorities;
+    if (priority < priorities->min) {
+        return reply_of(REPLY_PRIORITY_LOW);
+    }
+    if (priority < priorities->min_busy && enqueue_busy(inbound->shard)) {
+        return reply_of(REPLY_PRIORITY_LOW_NOW);
+    }
+    return policy_priority_size(profile, priority, bytes);
+}
+
+const struct reply *policy_priority_size(const struct profile *profile, int priority, uint64_t bytes)
+{
+    const struct inbound_priorities *priorities = &profile->priorities;
+    uint64_t bytes_max = priority < 0 ? priorities->low_bytes_max : priority > 0 ? priorities->high_bytes_max : 0;
+    return bytes_max != 0 && bytes > bytes_max ? reply_of(REPLY_PRIORITY_TOO_BIG) : NULL;
+}
+
 const struct reply *policy_sender(const struct login_identity *identity, const struct address *sender)
 {
     char room[LIMIT_ADDRESS_BYTES + 1];

@@ -25,6 +25,12 @@ bool policy_proxy(const struct profile *profile, const struct peer *peer);
 /* MAIL: can this host take a message at all now? */
 const struct reply *policy_mail(const struct inbound *inbound);
 
+/* MAIL: is the priority taken (RFC 6710 4.1), and so large a message with it? `bytes` is what SIZE says, 0 without. */
+const struct reply *policy_priority(const struct inbound *inbound, const struct profile *profile, int priority,
+                                    uint64_t bytes);
+/* The end of data: RFC 6710 5. */
+const struct reply *policy_priority_size(const struct profile *profile, int priority, uint64_t bytes);
+
 /* MAIL on a submission listener, or by somebody who has authenticated: is it one of the account's addresses? */
 const struct reply *policy_sender(const struct login_identity *identity, const struct address *sender);
 

@@ -110,6 +110,7 @@ struct profile *profile_new(const struct inbound_listener_settings *settings)
         .connections_per_address_max = settings->connections_per_address_max,
         .timeouts = settings->timeouts,
         .checks = settings->checks,
+        .priorities = settings->priorities,
         .rates = settings->rates,
         .greet_pause_ms = settings->greet_pause_ms,
         .error_delay_ms = settings->error_delay_ms,

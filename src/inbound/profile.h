@@ -21,6 +21,7 @@ struct profile {
     unsigned connections_per_address_max;
     struct inbound_timeouts timeouts;
     struct inbound_checks checks;
+    struct inbound_priorities priorities;
     struct rate_limits rates;
     uint64_t greet_pause_ms;
     uint64_t error_delay_ms;

@@ -49,6 +49,8 @@ void prologue_write(struct buffer *out, const struct prologue *prologue)
         .protocol = received_protocol(&session),
         .id = prologue->id,
         .recipient = prologue->recipient,
+        .has_priority = prologue->priority.length == 1,
+        .priority = (int8_t)(prologue->priority.length == 1 ? prologue->priority.data[0] : 0),
         .time_unix_s = (int64_t)(prologue->arrival_ms / 1000),
     };
     CHECK(received_append(out, &received));

@@ -14,7 +14,8 @@ struct prologue {
     struct bytes id;
     struct bytes recipient; /* when there is only one, else "" */
     uint64_t arrival_ms;
-    bool utf8; /* SMTPUTF8 */
+    struct bytes priority; /* one octet, or "": none was given */
+    bool utf8;             /* SMTPUTF8 */
 };
 
 /* The room must be PROLOGUE_BYTES_MAX. */

@@ -379,6 +379,7 @@ static void write_prologue(struct reception *reception, const struct reception_c
         .header = &reception->header,
         .id = bytes_of_string(id_text(id_of(reception), id)),
         .recipient = envelope_writer_only_recipient(&reception->envelope),
+        .priority = envelope_find(buffer_bytes(&reception->envelope.bytes), ENVELOPE_PRIORITY),
         .arrival_ms = reception->arrival_ms,
         .utf8 = utf8,
     };

@@ -64,6 +64,7 @@ struct server_session {
     bool waited;       /* for a gate, whatever was known before */
     uint8_t gate;      /* of session_gates */
     bool starting_tls; /* 220 is said; TLS begins when it is sent */
+    int8_t priority;   /* of the transaction (RFC 6710), as it is here */
     bool secret_line;  /* the line block had a response of AUTH in it */
     bool said_farewell;
     uint8_t login_event;               /* enum login_event */

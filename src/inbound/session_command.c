@@ -76,9 +76,17 @@ static void reception_changed(void *owner)
     server_session_drive(session);
 }
 
-/* RFC 6710 5.1: the priority is lowered, and the client told so. */
+/* RFC 6710 4.1: the priority is lowered, and the client told so: the new one, a space, words. */
 static const struct reply priority_lowered = {
-    .code = 250, .enhanced = {2, 3, 6}, .text = {"Sender ok, but of no higher priority than others", 48}};
+    .code = 250, .enhanced = {2, 3, 6}, .text = {"0 is the priority that this message has here", 44}};
+
+/* What is given counts from those who are trusted; from others unless it is positive. */
+static int priority_of(const struct server_session *session)
+{
+    int priority = session->machine.mail.params.priority;
+    bool trusted = session->client.may_relay || session_authenticated(session);
+    return priority > 0 && !trusted ? 0 : priority;
+}
 
 static const struct reply *refusal_of_mail(struct server_session *session)
 {
@@ -89,6 +97,10 @@ static const struct reply *refusal_of_mail(struct server_session *session)
     }
     if (refusal == NULL && session_authenticated(session)) {
         refusal = policy_sender(&session->identity, &session->machine.mail.path);
+    }
+    if (refusal == NULL) {
+        refusal = policy_priority(session->inbound, session->profile, priority_of(session),
+                                  session->machine.mail.params.size);
     }
     return refusal != NULL ? refusal : throttle_message(session->inbound, session->profile, &client);
 }
@@ -102,7 +114,8 @@ static void mail_passed(struct server_session *session, const struct reply *refu
     }
     if (refusal == NULL) {
         struct reception_client client = client_of(session);
-        lowered = params->priority > 0 && !client.trusted;
+        session->priority = (int8_t)priority_of(session);
+        lowered = session->priority != params->priority;
         session->reception = reception_begin(session->inbound, &client, &session->machine.mail.path, params,
                                              reception_changed, session);
         refusal = session->reception == NULL ? reply_of(REPLY_NO_SPACE) : NULL;
@@ -222,8 +235,9 @@ static void on_rcpt(struct server_session *session)
 static void on_end(struct server_session *session)
 {
     struct throttle_client payer = session_throttle(session);
-    throttle_bytes(session->inbound, session->profile, &payer, dot_message_bytes(&session->machine.dot));
-    pass(session, NULL);
+    uint64_t bytes = dot_message_bytes(&session->machine.dot);
+    throttle_bytes(session->inbound, session->profile, &payer, bytes);
+    pass(session, policy_priority_size(session->profile, session->priority, bytes));
 }
 
 static void on_dropped(struct server_session *session)

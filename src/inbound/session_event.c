@@ -22,6 +22,8 @@ void session_event_reception(const struct session_event *about)
     event.relaxed = about->relaxed;
     event.tls = about->tls != NULL ? bytes_of_string(about->tls) : BYTES("");
     event.user = envelope_find(about->envelope, ENVELOPE_AUTHENTICATED);
+    struct bytes priority = envelope_find(about->envelope, ENVELOPE_PRIORITY);
+    event.priority = (int8_t)(priority.length == 1 ? priority.data[0] : 0);
     event_log_write(about->shard, &event);
 }
 

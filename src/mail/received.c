@@ -5,7 +5,8 @@
 /* Received: from client.example ([192.0.2.1])
  *         (using TLSv1.3 with cipher TLS_AES_128_GCM_SHA256 (128 bits))
  *         by mx.example with ESMTPS id 4fZk2p
- *         for <user@example.net>;
+ *         for <user@example.net>
+ *         PRIORITY -3;
  *         Thu, 01 Jan 1970 00:00:00 +0000
  *
  * One clause group per line keeps each of them far below 998 octets whatever the names are (a name is <= 255, a path
@@ -53,6 +54,9 @@ static bool append_all(struct buffer *out, const struct received *received)
     if (ok && received->recipient.length != 0) {
         ok = buffer_append(out, BYTES("\r\n\tfor <")) && buffer_append(out, received->recipient) &&
              buffer_append(out, BYTES(">"));
+    }
+    if (ok && received->has_priority) {
+        ok = buffer_append_format(out, "\r\n\tPRIORITY %d", received->priority);
     }
     return ok && buffer_append(out, BYTES(";\r\n\t")) && date_append(out, received->time_unix_s) &&
            buffer_append(out, BYTES("\r\n"));

@@ -16,6 +16,8 @@ struct received {
     struct bytes protocol;     /* received_protocol */
     struct bytes id;           /* queue id */
     struct bytes recipient;    /* "local@domain" when the message has exactly one recipient, else empty */
+    bool has_priority;
+    int8_t priority; /* MT-PRIORITY (RFC 6710 7) */
     int64_t time_unix_s;
 };
 

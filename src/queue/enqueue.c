@@ -205,14 +205,25 @@ void enqueue_forward(struct queue *queue, uint32_t entry_index, unsigned to_shar
     schedule_finish(queue, entry_index);
 }
 
-bool enqueue_full(const struct shard *shard)
+static uint64_t queued_recipients(const struct shard *shard)
 {
     uint64_t queued = 0;
     for (unsigned i = 0; i < shard_group_count(shard->group); i++) {
         const struct metric_set *metrics = shard_group_member(shard->group, i)->metrics;
         queued += atomic_load_explicit(&metrics->queued_recipients, memory_order_relaxed);
     }
-    return queued >= shard->queue->settings.recipients_max;
+    return queued;
+}
+
+bool enqueue_full(const struct shard *shard)
+{
+    return queued_recipients(shard) >= shard->queue->settings.recipients_max;
+}
+
+bool enqueue_busy(const struct shard *shard)
+{
+    uint64_t recipients_max = shard->queue->settings.recipients_max;
+    return queued_recipients(shard) >= recipients_max - recipients_max / 4;
 }
 
 static void run_came(void *context, unsigned from, const void *payload, size_t length)

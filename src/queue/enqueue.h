@@ -31,6 +31,8 @@ void enqueue_forward(struct queue *queue, uint32_t entry_index, unsigned to_shar
 /* True while so many recipients are queued, on all shards together, that new mail must be answered with 452 4.3.1. They
  * are counted where they wait, which need not be where they came in. */
 bool enqueue_full(const struct shard *shard);
+/* Three quarters of that: time to take what is urgent only, if there is such a rule. */
+bool enqueue_busy(const struct shard *shard);
 
 /* Registers the mails of this file. */
 void enqueue_start(struct queue *queue);

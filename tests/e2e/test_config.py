@@ -33,7 +33,7 @@ BAD = [
       "client_certificates, client_authorities, auth, auth_without_tls, proxy, proxy_networks, xclient_networks, "
       "xforward_networks, message_bytes_max, recipients_max, messages_max, text_line_bytes_max, command_bytes_max, "
       "received_max, errors_max, connections_max, connections_per_address_max, hold_max, relay_networks, timeouts, "
-      "dns_checks, rates, greet_pause, error_delay, error_delay_after"]),
+      "dns_checks, priorities, rates, greet_pause, error_delay, error_delay_after"]),
     ('listeners = ( { rates = { address = { messages = "lots"; errors = "100/999ms"; }; network = { bytes = 5; }; }; } );',
      ['F:1: listeners[0].rates.address.messages is "lots", expected a number in a time as "100/1m" or "50M/1h", at most 31 '
       'days, or "off"',
@@ -113,6 +113,12 @@ BAD = [
      ['F:1: listeners[0].dns_checks.null_mx is "yes", expected "auto", "refuse" or "accept"',
       'F:1: listeners[0].dns_checks.unknown_senders is "auto", expected "accept" or "refuse"',
       'F:1: listeners[0].dns_checks.timeout is "2m", expected "100ms" to "1m"']),
+    ('listeners = ( { priorities = { min = -10; min_busy = "3"; low_bytes_max = "3G"; }; } );',
+     ['F:1: listeners[0].priorities.min is -10, expected -9 to 9',
+      'F:1: listeners[0].priorities.min_busy is "3", expected -9 to 9',
+      'F:1: listeners[0].priorities.low_bytes_max is "3G", expected "0" to "2G"']),
+    ('listeners = ( { role = "mx"; priorities = { min = 1; }; } );',
+     ['F:1: listeners[0].priorities.min refuses everything, expected 0 or less, or mt-priority in extensions']),
     ('listeners = ( { role = "mx"; relay_networks = "10.0.0.0/8"; } );',
      ['F:1: listeners[0].relay_networks is given, expected none unless the role is "relay"']),
     ('listeners = ( { extensions = ( "binarymime" ); } );',

@@ -10,7 +10,7 @@ BODY = "Subject: events\r\n\r\nbody\r\n"
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
 KEYS = {
     "reception": ["event", "time", "shard", "id", "listener", "client", "sender", "recipients", "bytes", "durability",
-                  "tls", "user"],
+                  "tls", "user", "priority"],
     "delivery": ["event", "time", "shard", "id", "sender", "recipient", "host", "code", "status", "reply", "attempts",
                  "queued_ms"],
 }

@@ -106,7 +106,8 @@ def test_priority_is_lowered_for_strangers(make_server, sink):
     server = make_server(sink, listeners={"relay_networks": ("127.0.0.2",), "extensions": ("auto", "mt-priority")})
     with Client(server.port) as client:
         client.hello()
-        assert client.command("MAIL FROM:<a@a.test> MT-PRIORITY=5") == "250 2.3.6"
+        reply = client.command("MAIL FROM:<a@a.test> MT-PRIORITY=5")
+        assert reply == "250 2.3.6" and re.match(r"2\.3\.6 0 \w", reply.text), "the new priority, a space, words"
         client.command("RSET")
         assert client.command("MAIL FROM:<a@a.test> MT-PRIORITY=-5") == "250 2.1.0"
         client.command("RSET")
@@ -114,6 +115,55 @@ def test_priority_is_lowered_for_strangers(make_server, sink):
     with Client(server.port, source="127.0.0.2") as client:
         client.hello()
         assert client.command("MAIL FROM:<a@a.test> MT-PRIORITY=5") == "250 2.1.0"
+
+
+def test_priorities_that_are_refused(make_server, sink):
+    """RFC 6710 4.1 and 5: what is below the minimum, and what is too big, at MAIL where SIZE says so, else at the dot."""
+    server = make_server(sink, listeners={"error_delay": 0, "priorities": {"min": -3, "low_bytes_max": 1000,
+                                                                          "high_bytes_max": "2K"}})
+    big = "Subject: x\r\n\r\n" + 30 * ("x" * 48 + "\r\n")
+    with Client(server.port) as client:
+        client.hello()
+        for priority, size, expected in ((-9, 10, "550 5.7.15"), (-4, 10, "550 5.7.15"), (-3, 1000, 250), (-3, 1001, "552 5.7.16"),
+                                         (0, 10000, 250), (1, 2048, 250), (9, 2049, "552 5.7.16")):
+            assert client.command(f"MAIL FROM:<a@a.test> SIZE={size} MT-PRIORITY={priority}") == expected, priority
+            client.command("RSET")
+        assert client.message("a@a.test", "b@b.test", big, " MT-PRIORITY=-1", code=None) == "552 5.7.16"
+        assert client.command("RCPT TO:<b@b.test>") == 503, "nothing is left of it"
+        client.message("a@a.test", "b@b.test", big, " MT-PRIORITY=0")
+        client.message("a@a.test", "b@b.test", BODY, " MT-PRIORITY=-1")
+    assert len(sink.wait(2)) == 2
+    event = server.wait_events(lambda e: e["event"] == "rejection" and e["phase"] == "dot")[0]
+    assert (event["code"], event["status"]) == (552, "5.7.16")
+
+
+def test_low_priorities_wait_outside_when_the_queue_is_nearly_full(make_server):
+    """Three quarters of limits.queued_recipients_max: 450 for the low ones, the others may fill it."""
+    server = make_server(limits={"queued_recipients_max": 40}, listeners={"error_delay": 0, "priorities": {"min_busy": 1}},
+                         retry={"schedule": ("1h",)})
+    with Client(server.port) as client:
+        client.hello()
+        for _ in range(3):
+            client.message("a@a.test", [f"b{number}@b.test" for number in range(10)], BODY)
+        assert client.command("MAIL FROM:<a@a.test>") == "450 4.7.15"
+        assert client.command("MAIL FROM:<a@a.test> MT-PRIORITY=-9") == "450 4.7.15"
+        client.message("a@a.test", [f"b{number}@b.test" for number in range(10)], BODY, " MT-PRIORITY=1")
+        assert client.command("MAIL FROM:<a@a.test> MT-PRIORITY=9") == "452 4.3.1"
+
+
+def test_priority_is_traced(make_server, sink):
+    """RFC 6710 4.1, 7: in Received and in the log, as it is in force; a message without it says nothing."""
+    server = make_server(sink, listeners={"relay_networks": ("127.0.0.2",), "extensions": ("auto", "mt-priority")},
+                         domains=({"name": "b.test"},))
+    for source, given, traced in (("127.0.0.2", 7, 7), ("127.0.0.1", -5, -5), ("127.0.0.1", 7, 0), ("127.0.0.1", None, None)):
+        before = len(sink.messages)
+        with Client(server.port, source=source) as client:
+            client.hello()
+            client.message("a@a.test", "b@b.test", BODY, "" if given is None else f" MT-PRIORITY={given}")
+        field = received_field(sink.wait(before + 1)[-1].content)[0]
+        assert field["priority"] == (None if traced is None else str(traced).encode())
+    events = server.wait_events(lambda e: e["event"] == "reception", 4)
+    assert sorted(event["priority"] for event in events) == [-5, 0, 0, 7]
 
 
 def test_hold(submission):

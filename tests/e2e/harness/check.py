@@ -5,7 +5,7 @@ RECEIVED = re.compile(
     rb"Received: from (?P<helo>\S+)(?: \(\[(?P<peer>[^\]]+)\]\))?\r\n"
     rb"(?:\t\(using (?P<tls>TLSv1\.[23]) with cipher (?P<cipher>\w+) \((?P<bits>\d+) bits\)\)\r\n)?"
     rb"\tby (?P<host>\S+) with (?P<protocol>\S+) id (?P<id>[0-9a-zA-Z]+)"
-    rb"(?:\r\n\tfor <(?P<recipient>[^>]+)>)?;\r\n"
+    rb"(?:\r\n\tfor <(?P<recipient>[^>]+)>)?(?:\r\n\tPRIORITY (?P<priority>-?\d))?;\r\n"
     rb"\t[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}\r\n")
 
 

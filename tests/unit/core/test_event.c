@@ -54,6 +54,7 @@ static void test_one_line_of_every_type(void **state)
         .notice_id = 0x0100000000000abd,
         .tls = BYTES("TLSv1.3"),
         .user = BYTES("ann"),
+        .priority = -3,
     };
 #define HEAD(type) \
     "{\"event\":\"" type "\",\"time\":\"2026-11-21T21:27:20.123Z\",\"shard\":3,\"id\":\"0100000000000abc\","
@@ -63,7 +64,7 @@ static void test_one_line_of_every_type(void **state)
     assert_line(&event,
                 HEAD("reception") "\"listener\":\"relay\",\"client\":\"192.0.2.1\",\"sender\":\"a@example.com\","
                                   "\"recipients\":2,\"bytes\":4096,\"durability\":\"sync\","
-                                  "\"tls\":\"TLSv1.3\",\"user\":\"ann\"}\n");
+                                  "\"tls\":\"TLSv1.3\",\"user\":\"ann\",\"priority\":-3}\n");
     event.type = EVENT_DELIVERY;
     assert_line(&event, HEAD("delivery") TRIED ",\"tls\":\"TLSv1.3\"}\n");
     event.type = EVENT_DEFERRAL;

@@ -74,6 +74,7 @@ struct spool {
 };
 
 static _Atomic bool fixture_queue_full;
+static _Atomic bool fixture_queue_busy;
 
 static void fake_complete(struct timer *timer)
 {
@@ -189,6 +190,12 @@ bool enqueue_full(const struct shard *shard)
     return fixture_queue_full;
 }
 
+bool enqueue_busy(const struct shard *shard)
+{
+    (void)shard;
+    return fixture_queue_busy;
+}
+
 static void fake_free(struct spool *spool)
 {
     for (unsigned i = 0; i < 64; i++) {
@@ -241,6 +248,7 @@ static void fixture_defaults(void)
                 .socket_owner = "",
                 .verifier = "",
                 .extensions = SMTP_SERVER_EXTENSIONS_BASIC,
+                .priorities = {.min = -9, .min_busy = -9},
                 .timeouts = {.command_ms = 30000, .data_block_ms = 30000, .message_ms = 60000, .session_ms = 60000},
             },
         .connections_max = 1000,
@@ -249,7 +257,7 @@ static void fixture_defaults(void)
     };
     fixture.settings = (struct inbound_settings){
         .listeners = &fixture.listener, .listeners_count = 1, .body_memory_bytes_max = 16u << 20};
-    fixture_queue_full = false;
+    fixture_queue_full = fixture_queue_busy = false;
 }
 
 static int fixture_start_shard(struct shard *shard, void *context)

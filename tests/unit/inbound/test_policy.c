@@ -82,12 +82,68 @@ static void test_storage_replies(void **state)
     assert_int_equal(policy_storage_reply(ERR_CLOSED)->code, 451);
 }
 
+/* RFC 6710 4.1, 5: by default everything is taken. */
+static bool busy;
+
+bool enqueue_busy(const struct shard *shard)
+{
+    (void)shard;
+    return busy;
+}
+
+bool enqueue_full(const struct shard *shard)
+{
+    (void)shard;
+    return false;
+}
+
+static void assert_priority(const struct profile *profile, int priority, uint64_t bytes, unsigned code, unsigned detail)
+{
+    struct inbound inbound = {0};
+    const struct reply *reply = policy_priority(&inbound, profile, priority, bytes);
+    if (code == 0) {
+        assert_null(reply);
+    } else {
+        assert_non_null(reply);
+        assert_int_equal(reply->code, code);
+        assert_int_equal(reply->enhanced[0], code / 100);
+        assert_int_equal(reply->enhanced[1], 7);
+        assert_int_equal(reply->enhanced[2], detail);
+    }
+}
+
+static void test_priorities(void **state)
+{
+    (void)state;
+    struct profile profile = {.priorities = {.min = -9, .min_busy = -9}};
+    for (int priority = -9; priority <= 9; priority++) {
+        busy = (priority & 1) != 0;
+        assert_priority(&profile, priority, UINT64_MAX, 0, 0);
+    }
+    profile.priorities = (struct inbound_priorities){-4, 2, 1000, 500};
+    for (unsigned i = 0; i < 2; i++) {
+        busy = i == 1;
+        assert_priority(&profile, -9, 0, 550, 15);
+        assert_priority(&profile, -5, 0, 550, 15);
+        assert_priority(&profile, -4, 0, busy ? 450 : 0, 15);
+        assert_priority(&profile, 0, UINT64_MAX, busy ? 450 : 0, 15);
+        assert_priority(&profile, 1, 501, busy ? 450 : 552, busy ? 15 : 16);
+        assert_priority(&profile, 2, 500, 0, 0);
+        assert_priority(&profile, 2, 501, 552, 16);
+        assert_priority(&profile, 9, 501, 552, 16);
+    }
+    busy = false;
+    assert_priority(&profile, -1, 1000, 0, 0);
+    assert_priority(&profile, -1, 1001, 552, 16);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_networks),
         cmocka_unit_test(test_recipients),
         cmocka_unit_test(test_storage_replies),
+        cmocka_unit_test(test_priorities),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -277,6 +277,36 @@ static void test_refusals(void **state)
     fixture_stop();
 }
 
+/* Who lies about SIZE, or does not say it, is found out at the dot; nothing is left of it, and the next one is taken.
+ */
+static void test_size_for_a_priority(void **state)
+{
+    (void)state;
+    set_up();
+    fixture.listener.extensions |= SMTP_SERVER_MT_PRIORITY | SMTP_SERVER_CHUNKING;
+    fixture.listener.priorities.low_bytes_max = 20;
+    fixture_start();
+    int fd = client_ready();
+    client_send(fd, "MAIL FROM:<a@example.com> MT-PRIORITY=-1 SIZE=21\r\n"
+                    "MAIL FROM:<a@example.com> MT-PRIORITY=-1 SIZE=20\r\nRCPT TO:<b@example.org>\r\nDATA\r\n" BODY
+                    "RCPT TO:<b@example.org>\r\n"
+                    "MAIL FROM:<a@example.com> MT-PRIORITY=-1\r\nRCPT TO:<b@example.org>\r\n"
+                    "BDAT 12\r\n0123456789\r\nBDAT 12 LAST\r\n0123456789\r\n");
+    client_expect(fd, "552 250 250 354 552 503 250 250 250 552");
+    client_send(fd, "MAIL FROM:<a@example.com> MT-PRIORITY=-1\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
+                    "0123456789\r\n.\r\n" TRANSACTION BODY);
+    client_expect(fd, "250 250 354 250 250 250 354 250");
+    WAIT_FOR(now.receptions == 0);
+    assert_int_equal(snapshot_of(0).stored, 2);
+    assert_int_equal(snapshot_of(0).rejected, 2);
+    assert_int_equal(snapshot_of(0).body_memory, 0);
+    fixture_queue_busy = true; /* nobody has asked for anything to be refused then */
+    client_send(fd, "MAIL FROM:<a@example.com> MT-PRIORITY=-9\r\n");
+    client_expect(fd, "250");
+    close(fd);
+    fixture_stop();
+}
+
 static void test_failed_commit(void **state)
 {
     (void)state;
@@ -603,6 +633,7 @@ int main(void)
         cmocka_unit_test(test_input_waits_for_the_commit),
         cmocka_unit_test(test_relaxed),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_size_for_a_priority),
         cmocka_unit_test(test_failed_commit),
         cmocka_unit_test(test_reset_forgets),
         cmocka_unit_test(test_input_after_quit),

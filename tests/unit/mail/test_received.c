@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 
 #include "mail/header.h"
 
@@ -69,6 +70,29 @@ static void test_tls_is_a_comment(void **state)
                                "\tThu, 01 Jan 1970 00:00:00 +0000\r\n");
 }
 
+/* RFC 6710 7: after all other clauses, when one was given. */
+static void test_priority(void **state)
+{
+    (void)state;
+    struct received received = example();
+    received.has_priority = true;
+    static const struct {
+        int8_t priority;
+        const char *line;
+    } cases[] = {{-9, "\tPRIORITY -9;\r\n"}, {0, "\tPRIORITY 0;\r\n"}, {9, "\tPRIORITY 9;\r\n"}};
+    for (unsigned i = 0; i < 3; i++) {
+        char expected[300];
+        received.priority = cases[i].priority;
+        snprintf(expected, sizeof expected,
+                 "Received: from client.example ([192.0.2.1])\r\n"
+                 "\tby mx.example with ESMTP id 4fZk2p\r\n"
+                 "\tfor <user@example.net>\r\n%s"
+                 "\tThu, 01 Jan 1970 00:00:00 +0000\r\n",
+                 cases[i].line);
+        assert_received(&received, expected);
+    }
+}
+
 /* RFC 3848, RFC 6531 4.3: lmtp, utf8, secure, authenticated. */
 static void test_protocols(void **state)
 {
@@ -99,6 +123,8 @@ static void test_longest(void **state)
     received.recipient = bytes_of(name, 254);
     received.peer_address = BYTES("2001:0db8:0000:0000:0000:0000:255.255.255.255");
     received.id = bytes_of(name, 64);
+    received.has_priority = true;
+    received.priority = -9;
     struct buffer out = buffer_of(space, sizeof(space));
     assert_true(received_append(&out, &received));
     struct bytes rest = buffer_bytes(&out);
@@ -129,8 +155,13 @@ static void test_all_or_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full),      cmocka_unit_test(test_variants), cmocka_unit_test(test_tls_is_a_comment),
-        cmocka_unit_test(test_protocols), cmocka_unit_test(test_longest),  cmocka_unit_test(test_all_or_nothing),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_variants),
+        cmocka_unit_test(test_tls_is_a_comment),
+        cmocka_unit_test(test_priority),
+        cmocka_unit_test(test_protocols),
+        cmocka_unit_test(test_longest),
+        cmocka_unit_test(test_all_or_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -310,6 +310,10 @@ static void test_full(void **state)
     }
     enqueue(1);
     assert_false(enqueue_full(&fake.shard));
+    fake.queued_elsewhere = 349;
+    assert_false(enqueue_busy(&fake.shard));
+    fake.queued_elsewhere = 350;
+    assert_true(enqueue_busy(&fake.shard));
     fake.queued_elsewhere = 599;
     assert_false(enqueue_full(&fake.shard));
     fake.queued_elsewhere = 600;
