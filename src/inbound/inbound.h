@@ -54,7 +54,7 @@ struct inbound_timeouts {
     uint64_t verifier_ms;   /* for its answer about a token */
     uint64_t command_ms;    /* for a whole command line, however it trickles in */
     uint64_t data_block_ms; /* without any byte of a message */
-    uint64_t message_ms;    /* from 354 to the final dot */
+    uint64_t message_ms;    /* from 354 to the final dot; from MAIL to DATA */
     uint64_t session_ms;    /* then 421 between transactions */
     uint64_t lookup_ms;     /* for what DNS says about a domain; then it is as if it had said nothing */
 };

@@ -153,11 +153,15 @@ static void talk(struct server_session *session)
     session_gate_conclude(session);
     while (more && may_step(session)) {
         bool in_body = smtp_server_in_body(&session->machine);
+        bool in_transaction = smtp_server_in_transaction(&session->machine);
         consider_stop(session);
         more = (session->farewell == NULL || session_output_say_farewell(session)) && step(session);
         if (!in_body && smtp_server_in_body(&session->machine)) { /* or in a chunk that is only read over */
             session->data_ms = session_now_ms(session);
             session->message_ms = session->message_ms != 0 ? session->message_ms : session->data_ms;
+        }
+        if (!in_transaction && smtp_server_in_transaction(&session->machine)) {
+            session->mail_ms = session_now_ms(session);
         }
         if (!smtp_server_in_body(&session->machine) && session->reception == NULL) {
             session->message_ms = 0;
@@ -246,6 +250,8 @@ static uint64_t command_deadline(const struct server_session *session)
         step_ms = session->data_ms + timeouts->data_block_ms;
     } else if (!smtp_server_in_transaction(&session->machine)) {
         whole_ms = session->began_ms + timeouts->session_ms;
+    } else if (session->message_ms == 0) { /* or NOOP behind MAIL would keep it for ever */
+        whole_ms = session->mail_ms + timeouts->message_ms;
     }
     return step_ms < whole_ms ? step_ms : whole_ms;
 }

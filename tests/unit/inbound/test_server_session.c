@@ -467,7 +467,10 @@ static void test_chunks_without_end(void **state)
     pause_ms(800);
     client_send(fd, "MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n");
     client_expect(fd, "250 250");
-    pause_ms(800);
+    pause_ms(450); /* as long before its first chunk, and again from there */
+    client_send(fd, "BDAT 1\r\nx");
+    client_expect(fd, "250");
+    pause_ms(450);
     client_send(fd, "BDAT 1 LAST\r\nx" TRANSACTION);
     client_expect(fd, "250 250 250 354");
     for (unsigned i = 0; i < 10; i++) {
@@ -495,6 +498,27 @@ static void test_session_timeout(void **state)
     client_send(fd, "DATA\r\nx\r\n.\r\n"); /* in a transaction it does not end */
     client_expect(fd, "354 250");
     expect_timeout(fd, began_ms, 600);
+    fixture_stop();
+}
+
+/* A client that opens a transaction, and then only says that it is there. */
+static void test_transaction_timeout(void **state)
+{
+    (void)state;
+    set_up();
+    fixture.listener.timeouts.message_ms = 400;
+    fixture_start();
+    int fd = client_ready();
+    uint64_t began_ms = clock_ms();
+    client_send(fd, "MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n");
+    client_expect(fd, "250 250");
+    for (unsigned i = 0; i < 3; i++) {
+        pause_ms(50);
+        client_send(fd, "NOOP\r\n");
+        client_expect(fd, "250");
+    }
+    expect_timeout(fd, began_ms, 400);
+    assert_int_equal(snapshot_of(0).stored, 0);
     fixture_stop();
 }
 
@@ -641,6 +665,7 @@ int main(void)
         cmocka_unit_test(test_data_timeouts),
         cmocka_unit_test(test_chunks_without_end),
         cmocka_unit_test(test_session_timeout),
+        cmocka_unit_test(test_transaction_timeout),
         cmocka_unit_test(test_slow_commit_is_not_the_clients_fault),
         cmocka_unit_test(test_hoarding),
         cmocka_unit_test(test_slow_readers),
