@@ -5,7 +5,8 @@
  * reference to the password table, and never calls the session again.
  *
  * A refusal of wrong credentials is held back by accounts_fail's delay before the session hears of it, on the shard's
- * wheel: it holds up this connection only.
+ * wheel: it holds up this connection only. It counts when it is found out, not when the client has heard it: also the
+ * challenge that tells of a bad token is counted and held back, because a client that has read it may leave.
  */
 #include "inbound/login.h"
 
@@ -22,6 +23,7 @@ struct login {
     struct lockout_attempt attempt;
     enum lockout_verdict lock;
     enum login_event event;
+    enum login_event delayed; /* what follows the delay */
     bool orphan;
     bool queue_full;
     char fingerprint[sizeof "sha256:" + (size_t)2 * SASL_DIGEST_BYTES];
@@ -70,27 +72,31 @@ static void resume(struct login *login)
 static void delay_over(struct timer *timer)
 {
     struct login *login = CONTAINER_OF(timer, struct login, delay);
-    login->event = LOGIN_REFUSED;
+    login->event = login->delayed;
     resume(login);
+}
+
+/* It was wrong: counts, and says so by `event`, later. */
+static enum login_event refuse(struct login *login, enum login_event event)
+{
+    uint64_t delay_ms = accounts_fail(login->setup.accounts, &login->attempt);
+    if (delay_ms == 0) {
+        return event;
+    }
+    login->delayed = event;
+    shard_arm(login->setup.shard, &login->delay, delay_ms);
+    return LOGIN_WAIT;
 }
 
 /* The verdict is there: what does it count, and when is it said? */
 static enum login_event conclude(struct login *login, enum exchange_event event)
 {
-    struct accounts *accounts = login->setup.accounts;
     if (event == EXCHANGE_DONE) {
-        accounts_succeed(accounts, &login->attempt);
+        accounts_succeed(login->setup.accounts, &login->attempt);
         return LOGIN_DONE;
     }
-    if (login->exchange.failure != EXCHANGE_REFUSED || !login->attempt.entered) {
-        return LOGIN_REFUSED;
-    }
-    uint64_t delay_ms = accounts_fail(accounts, &login->attempt);
-    if (delay_ms == 0) {
-        return LOGIN_REFUSED;
-    }
-    shard_arm(login->setup.shard, &login->delay, delay_ms);
-    return LOGIN_WAIT;
+    bool counts = login->exchange.failure == EXCHANGE_REFUSED && login->attempt.entered;
+    return counts ? refuse(login, LOGIN_REFUSED) : LOGIN_REFUSED;
 }
 
 static enum login_event proceed(struct login *login, enum exchange_event event)
@@ -211,7 +217,9 @@ enum login_event login_answer(struct login *login, struct bytes line)
     struct bytes name = bytes_of(NULL, 0);
     CHECK(login->event == LOGIN_ASK);
     enum exchange_verdict verdict = verifier_parse_answer(line, space, &name);
-    return proceed(login, exchange_answer(&login->exchange, verdict, name));
+    enum exchange_event event = exchange_answer(&login->exchange, verdict, name);
+    /* What a bad token is told is a challenge, which nobody needs to wait for the end of. */
+    return event == EXCHANGE_CHALLENGE ? login->event = refuse(login, LOGIN_CHALLENGE) : proceed(login, event);
 }
 
 struct bytes login_challenge(const struct login *login)

@@ -311,6 +311,43 @@ static void test_tokens(void **state)
     bench_close(&bench);
 }
 
+static void answer_no(struct shard *shard, void *context)
+{
+    struct client *client = context;
+    (void)shard;
+    assert_int_equal(client->event, LOGIN_ASK);
+    client->event = login_answer(client->login, BYTES("invalid"));
+}
+
+/* Who reads that a token is bad, and leaves: it counts, and was said late, as for any other guess. */
+static void test_the_client_goes_when_its_token_is_refused(void **state)
+{
+    struct bench bench;
+    (void)state;
+    bench_open(&bench);
+    bench.settings.lockout.account_failures_max = 3;
+    bench.settings.lockout.delay_ms = bench.settings.lockout.delay_ms_max = 60;
+    accounts_set(bench.accounts, &bench.settings);
+    struct client client = {.bench = &bench,
+                            .address = 1,
+                            .mechanism = MECHANISM_XOAUTH2,
+                            .response = BYTES("user=user\1auth=Bearer abc\1\1")};
+    for (unsigned i = 0; i < 3; i++) {
+        on_shard(bench.group, begin, &client);
+        on_shard(bench.group, answer_no, &client);
+        assert_true(comes_true(bench.group, is_over, &client));
+        assert_int_equal(client.event, LOGIN_CHALLENGE);
+        assert_true(client.ended_ms - client.begun_ms + 1 >= 60);
+        on_shard(bench.group, drop, &client);
+    }
+    assert_int_equal(accounts_locked(bench.accounts), 1);
+    on_shard(bench.group, begin, &client);
+    assert_int_equal(client.event, LOGIN_REFUSED);
+    assert_string_equal(login_cause(client.login), "account-locked");
+    on_shard(bench.group, drop, &client);
+    bench_close(&bench);
+}
+
 /* --- the file ------------------------------------------------------------------------------------------------- */
 
 static void test_a_reload_is_all_or_nothing(void **state)
@@ -373,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_the_client_goes_while_the_worker_works),
         cmocka_unit_test(test_a_full_queue_is_temporary),
         cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_the_client_goes_when_its_token_is_refused),
         cmocka_unit_test(test_a_reload_is_all_or_nothing),
         cmocka_unit_test(test_files_that_cannot_be_read),
     };
