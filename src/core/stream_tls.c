@@ -7,7 +7,8 @@
  * Output: a driver's send is encrypted piece by piece, each time as far as the session's one block goes, and its end is
  * reported when the last octet of ciphertext is with the kernel. The library has things to say by itself too (the
  * handshake, answers to key updates, alerts): they are put behind what stands in the block, and when the block is
- * nearly full the library gets no more input that it could answer. So a peer that never reads makes us hold one block.
+ * nearly full the library gets no more input that it could answer. So a peer that never reads makes us hold one block;
+ * and when nothing of the driver's is in it, so that the driver does not know of it, the session ends.
  *
  * While a driver consumes input it may come out that the session has ended or failed. The driver must be woken for it,
  * but not from within its own call; such streams wait in the shard's list until the end of the turn.
@@ -105,10 +106,23 @@ static void drop_raw(struct stream *stream)
     }
 }
 
+/* With nothing of the driver's under way, the block is full of answers of the library's alone: to some hundreds of key
+ * updates, none of which the peer has read. No driver waits for that to end, and no deadline looks at it, while what
+ * the peer goes on sending stays in the ring's buffers. */
+static bool is_deaf(const struct stream *stream)
+{
+    const struct tls_session *session = &stream->tls->session;
+    return session->phase == TLS_PHASE_OPEN && stream->message == NULL && tls_session_choked(session) &&
+           tls_session_input(session).length == 0 && stream_raw_input(stream).length != 0;
+}
+
 static bool advance(struct stream *stream)
 {
     struct tls_session *session = &stream->tls->session;
     tls_session_advance(session);
+    if (is_deaf(stream)) {
+        tls_session_give_up(session, "the peer asks for answers and reads none");
+    }
     flush(stream);
     if (session->phase >= TLS_PHASE_ENDED) {
         drop_raw(stream);

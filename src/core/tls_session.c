@@ -158,7 +158,7 @@ static int library_reads(WOLFSSL *library, char *data, int length, void *context
 {
     struct tls_session *session = context;
     (void)library;
-    if (session->phase != TLS_PHASE_HANDSHAKE && block_room(session->output) < ANSWER_BYTES) {
+    if (session->phase != TLS_PHASE_HANDSHAKE && tls_session_choked(session)) {
         return WOLFSSL_CBIO_ERR_WANT_READ;
     }
     if (session->fruitless > (session->phase == TLS_PHASE_HANDSHAKE ? HANDSHAKE_BYTES_MAX : FRUITLESS_BYTES_MAX)) {
@@ -564,6 +564,17 @@ void tls_session_sent(struct tls_session *session, size_t n)
     CHECK(n <= block_length(session->output));
     session->output->begin += (uint32_t)n;
     drop_empty_block(&session->output);
+}
+
+bool tls_session_choked(const struct tls_session *session)
+{
+    return block_room(session->output) < ANSWER_BYTES;
+}
+
+void tls_session_give_up(struct tls_session *session, const char *reason)
+{
+    CHECK(session->phase == TLS_PHASE_OPEN);
+    fail(session, -EPROTO, reason);
 }
 
 void tls_session_goodbye(struct tls_session *session)

@@ -83,6 +83,11 @@ int tls_session_write(struct tls_session *session, struct iovec **pieces, size_t
 struct bytes tls_session_output(const struct tls_session *session);
 void tls_session_sent(struct tls_session *session, size_t n);
 
+/* True when there is no room for what the library may have to answer, so that it gets no more input. */
+bool tls_session_choked(const struct tls_session *session);
+/* Ends an open session because of the peer: FAILED, for that reason. */
+void tls_session_give_up(struct tls_session *session, const char *reason);
+
 /* Adds close_notify to the output, if there is a session to close and room for it. Nothing may be written any more. */
 void tls_session_goodbye(struct tls_session *session);
 
