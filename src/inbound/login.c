@@ -267,3 +267,19 @@ void login_identity_give(struct login_identity *identity)
     }
     *identity = (struct login_identity){0};
 }
+
+bool login_identity_renew(struct login_identity *identity, struct accounts *accounts)
+{
+    const struct credentials *credentials = accounts_credentials(accounts);
+    const struct credentials_account *before = identity->account;
+    const struct credentials_account *account = credentials_find(credentials, before->name);
+    bool same = account != NULL && !account->disabled &&
+                memcmp(account->verifier.stored_key, before->verifier.stored_key, SASL_DIGEST_BYTES) == 0;
+    if (!same) {
+        credentials_give(credentials);
+        return false;
+    }
+    login_identity_give(identity);
+    *identity = (struct login_identity){.credentials = credentials, .account = account};
+    return true;
+}

@@ -79,5 +79,8 @@ struct login_identity {
 /* After LOGIN_DONE; outlives the login; login_identity_give when the session ends. */
 struct login_identity login_take(const struct login *login);
 void login_identity_give(struct login_identity *identity);
+/* Takes over what the accounts in force now say of him. False: he is not among them any more, is disabled, or has
+ * another password, so that whoever logged in before need not be he; the identity is then as it was. */
+bool login_identity_renew(struct login_identity *identity, struct accounts *accounts);
 
 #endif

@@ -144,6 +144,8 @@ const struct tls_facts *session_tls_facts(const struct server_session *session);
 void session_auth_step(struct server_session *session);
 void session_auth_conclude(struct server_session *session);
 void session_auth_end(struct server_session *session);
+/* NULL, or the 421 that ends the session: the account is not what it was at AUTH. Spans of the identity end here. */
+const struct reply *session_auth_renew(struct server_session *session);
 /* session_question.c: asks the verifier; session_auth_answered is called with its line, "" when there is none. */
 bool session_question_ask(struct server_session *session);
 void session_question_drop(struct server_session *session);

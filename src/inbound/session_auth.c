@@ -7,6 +7,8 @@
 
 #include "core/crypto.h"
 
+static const struct reply ended = {
+    .code = 421, .enhanced = {4, 7, 0}, .text = {"Your account has changed, authenticate again", 44}};
 static const struct reply malformed = {.code = 501, .enhanced = {5, 5, 2}, .text = {"Cannot decode that response", 27}};
 
 /* By enum mechanism: {refused, accepted}. */
@@ -144,4 +146,10 @@ void session_auth_step(struct server_session *session)
     session->mechanism = (uint8_t)mechanism_find(machine->auth.mechanism);
     take(session, login_begin(session->login, session->mechanism, machine->auth.has_response, machine->auth.response));
     session_auth_conclude(session);
+}
+
+const struct reply *session_auth_renew(struct server_session *session)
+{
+    bool good = !session_authenticated(session) || login_identity_renew(&session->identity, session->inbound->accounts);
+    return good ? NULL : &ended;
 }

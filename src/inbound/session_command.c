@@ -90,8 +90,11 @@ static int priority_of(const struct server_session *session)
 
 static const struct reply *refusal_of_mail(struct server_session *session)
 {
+    const struct reply *refusal = session_auth_renew(session);
     struct throttle_client client = session_throttle(session);
-    const struct reply *refusal = policy_mail(session->inbound);
+    if (refusal == NULL) {
+        refusal = policy_mail(session->inbound);
+    }
     if (refusal == NULL && session_now_ms(session) >= session->began_ms + session->profile->timeouts.session_ms) {
         refusal = reply_of(REPLY_IDLE);
     }

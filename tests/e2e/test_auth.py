@@ -330,6 +330,25 @@ def test_errors_in_the_file(submission, connect):
     assert plain(connect(server)) == 235, "what was in force stays"
 
 
+@pytest.mark.parametrize("line", [accounts.line("ann@a.test", PASSWORD, "disabled"), accounts.line("ann@a.test", "new"),
+                                  accounts.line("ben@a.test", PASSWORD)], ids=["disabled", "password", "gone"])
+def test_an_account_that_changes_ends_its_sessions(submission, connect, line):
+    stays = accounts.line("cat@a.test", PASSWORD).rstrip()
+    server = submission(more=(stays + "\n",))
+    ann, cat, stranger = connect(server), connect(server), connect(server)
+    assert plain(ann) == 235 and plain(cat, "cat@a.test") == 235
+    assert ann.command("MAIL FROM:<ann@a.test>") == 250
+    accounts.write(server.passwords, line, stays + " sender=@a.test\n")
+    server.send_signal(1)
+    wait_until(lambda: "configuration reloaded" in server.log())
+    assert ann.command("RCPT TO:<x@b.test>") == 250, "the transaction that is open goes on"
+    assert ann.command("RSET") == 250
+    assert ann.command("MAIL FROM:<ann@a.test>") == "421 4.7.0"
+    assert ann.at_end()
+    assert cat.command("MAIL FROM:<other@a.test>") == 250, "and with its new senders"
+    assert plain(stranger) == 535
+
+
 # --- OAuth ------------------------------------------------------------------------------------------------------------
 
 class Verifier:

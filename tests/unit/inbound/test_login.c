@@ -12,6 +12,8 @@
 #include "unit/sasl/sasl_fixture.h"
 
 #define FAST PENCIL
+#define ZEROS "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+#define ANOTHER "{SCRAM-SHA-256}4096," ZEROS "," ZEROS "," ZEROS
 
 struct bench {
     struct shard_group *group;
@@ -378,6 +380,39 @@ static void test_a_reload_is_all_or_nothing(void **state)
     bench_close(&bench);
 }
 
+/* Who is in stays in until the next look; then it depends on what has become of the account. */
+static void test_an_identity_is_renewed(void **state)
+{
+    struct bench bench;
+    struct client client = {.address = 1};
+    (void)state;
+    bench_open(&bench);
+    assert_int_equal(attempt(&bench, &client, BYTES("\0user\0pencil")), LOGIN_DONE);
+    struct login_identity identity = login_take(client.login);
+    on_shard(bench.group, drop, &client);
+    assert_true(login_identity_renew(&identity, bench.accounts));
+    static const struct {
+        const char *text;
+        bool stays;
+    } files[] = {
+        {"user:" FAST " sender=@a.test\n", true},
+        {"user:" FAST " disabled\n", false},
+        {"other:" FAST "\n", false},
+        {"user:-\n", false},
+        {"user:" ANOTHER "\n", false},
+        {"user:" FAST " sender=@b.test\n", true},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        write_file(bench.path, files[i].text);
+        assert_true(accounts_load(bench.accounts, bench.path, fixture_print, NULL));
+        assert_int_equal(login_identity_renew(&identity, bench.accounts), files[i].stays);
+        assert_bytes_equal(identity.account->name, "user");
+    }
+    assert_bytes_equal(credentials_sender(identity.credentials, identity.account, 0), "@b.test");
+    login_identity_give(&identity);
+    bench_close(&bench);
+}
+
 static void keep_line(void *context, const char *line)
 {
     snprintf(context, 512, "%s", line);
@@ -412,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_the_client_goes_when_its_token_is_refused),
         cmocka_unit_test(test_a_reload_is_all_or_nothing),
+        cmocka_unit_test(test_an_identity_is_renewed),
         cmocka_unit_test(test_files_that_cannot_be_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
