@@ -3,6 +3,11 @@
  *
  * The password file is read by the control thread, made into an immutable table there, and swapped in under the lock.
  * Who works with the old one holds a reference.
+ *
+ * Nobody asks for a look at the file, so it may come at any moment, also while somebody writes: an editor that writes
+ * in place empties the file first. A file that took the other's place by a rename is whole. One that was changed in
+ * place is read when it has stood still from one look to the next, and never when nothing is left of it: whoever wants
+ * to be without accounts says so by a reload.
  */
 #include "inbound/accounts.h"
 
@@ -25,7 +30,8 @@ struct accounts {
     struct recent recent;
     uint64_t recent_ms;
     struct worker_pool *workers;
-    struct stat loaded; /* what the file was when it was read; of the control thread alone */
+    struct stat loaded; /* what the file was when it was read; of the control thread alone, as is the next one */
+    struct stat seen;   /* ... when it was last looked at */
     uint8_t secret[SASL_DIGEST_BYTES];
 };
 
@@ -160,12 +166,22 @@ struct credentials *accounts_read(const char *path, credentials_report *report, 
     return read_file(path, &found, report, context);
 }
 
-bool accounts_load(struct accounts *accounts, const char *path, credentials_report *report, void *context)
+static bool load(struct accounts *accounts, const char *path, bool may_be_empty, credentials_report *report,
+                 void *context)
 {
+    char line[512];
     struct stat found = {0};
     struct credentials *credentials = read_file(path, &found, report, context);
     accounts->loaded = found; /* a bad file is not read again before it changes */
     if (credentials == NULL) {
+        return false;
+    }
+    uint32_t before = credentials_count(accounts->credentials); /* nobody else changes it */
+    if (!may_be_empty && before != 0 && credentials_count(credentials) == 0) {
+        snprintf(line, sizeof line, "%.300s: no account is left of %u, expected one at least, or a reload", path,
+                 before);
+        report(context, line);
+        credentials_give(credentials);
         return false;
     }
     pthread_mutex_lock(&accounts->lock);
@@ -174,6 +190,11 @@ bool accounts_load(struct accounts *accounts, const char *path, credentials_repo
     pthread_mutex_unlock(&accounts->lock);
     credentials_give(old);
     return true;
+}
+
+bool accounts_load(struct accounts *accounts, const char *path, credentials_report *report, void *context)
+{
+    return load(accounts, path, true, report, context);
 }
 
 static bool is_same(const struct stat *a, const struct stat *b)
@@ -190,10 +211,13 @@ enum accounts_change accounts_load_if_changed(struct accounts *accounts, const c
     if (stat(path, &found) != 0) {
         found = (struct stat){0}; /* a missing file is reported once */
     }
-    if (is_same(&found, &accounts->loaded)) {
+    bool in_place = found.st_ino == accounts->loaded.st_ino && found.st_dev == accounts->loaded.st_dev;
+    bool moving = !is_same(&found, &accounts->seen);
+    accounts->seen = found;
+    if (is_same(&found, &accounts->loaded) || (in_place && moving)) {
         return ACCOUNTS_SAME;
     }
-    return accounts_load(accounts, path, report, context) ? ACCOUNTS_LOADED : ACCOUNTS_BAD;
+    return load(accounts, path, false, report, context) ? ACCOUNTS_LOADED : ACCOUNTS_BAD;
 }
 
 const struct credentials *accounts_credentials(struct accounts *accounts)

@@ -32,7 +32,8 @@ void accounts_set(struct accounts *accounts, const struct accounts_settings *set
 struct credentials *accounts_read(const char *path, credentials_report *report, void *context);
 
 /* Reads and takes over; false leaves those in force. accounts_load_if_changed looks at the file's inode, size and times
- * first: for a timer of the control thread. */
+ * first: for a timer of the control thread. What was changed in place is taken over when two looks have seen the same,
+ * and not without any account. */
 enum accounts_change { ACCOUNTS_SAME, ACCOUNTS_LOADED, ACCOUNTS_BAD };
 bool accounts_load(struct accounts *accounts, const char *path, credentials_report *report, void *context);
 enum accounts_change accounts_load_if_changed(struct accounts *accounts, const char *path, credentials_report *report,

@@ -352,6 +352,13 @@ static void test_the_client_goes_when_its_token_is_refused(void **state)
 
 /* --- the file ------------------------------------------------------------------------------------------------- */
 
+/* The second look at what was written in place: it has stood still. */
+static enum accounts_change look_twice(struct bench *bench)
+{
+    assert_int_equal(accounts_load_if_changed(bench->accounts, bench->path, fixture_print, NULL), ACCOUNTS_SAME);
+    return accounts_load_if_changed(bench->accounts, bench->path, fixture_print, NULL);
+}
+
 static void test_a_reload_is_all_or_nothing(void **state)
 {
     struct bench bench;
@@ -364,11 +371,11 @@ static void test_a_reload_is_all_or_nothing(void **state)
     on_shard(bench.group, drop, &client);
     assert_int_equal(accounts_load_if_changed(bench.accounts, bench.path, fixture_print, NULL), ACCOUNTS_SAME);
     write_file(bench.path, "other:" FAST "\nbroken\n");
-    assert_int_equal(accounts_load_if_changed(bench.accounts, bench.path, fixture_print, NULL), ACCOUNTS_BAD);
+    assert_int_equal(look_twice(&bench), ACCOUNTS_BAD);
     assert_int_equal(accounts_load_if_changed(bench.accounts, bench.path, fixture_print, NULL), ACCOUNTS_SAME);
     assert_int_equal(attempt_once(&bench, 1, BYTES("\0user\0pencil"), &reply), LOGIN_DONE);
     write_file(bench.path, "other:" FAST "\n# fine\n");
-    assert_int_equal(accounts_load_if_changed(bench.accounts, bench.path, fixture_print, NULL), ACCOUNTS_LOADED);
+    assert_int_equal(look_twice(&bench), ACCOUNTS_LOADED);
     /* Known a moment ago, and gone: */
     assert_int_equal(attempt_once(&bench, 1, BYTES("\0user\0pencil"), &reply), LOGIN_REFUSED);
     assert_bytes_equal(identity.account->name, "user"); /* who is in, is in */
@@ -377,6 +384,47 @@ static void test_a_reload_is_all_or_nothing(void **state)
     assert_int_equal(accounts_load_if_changed(bench.accounts, bench.path, fixture_print, NULL), ACCOUNTS_BAD);
     assert_int_equal(accounts_load_if_changed(bench.accounts, bench.path, fixture_print, NULL), ACCOUNTS_SAME);
     assert_int_equal(attempt_once(&bench, 1, BYTES("\0other\0pencil"), &reply), LOGIN_DONE);
+    bench_close(&bench);
+}
+
+static unsigned accounts_in(struct bench *bench)
+{
+    const struct credentials *credentials = accounts_credentials(bench->accounts);
+    unsigned count = credentials_count(credentials);
+    credentials_give(credentials);
+    return count;
+}
+
+/* An editor empties the file, writes half of it, and is done; looks come in between. */
+static void test_a_file_that_is_written_in_place(void **state)
+{
+    struct bench bench;
+    char other[80];
+    (void)state;
+    bench_open(&bench);
+    static const char *const stages[] = {"", "user:" FAST "\n", "user:" FAST "\nother:" FAST "\nthird:" FAST "\n"};
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        write_file(bench.path, stages[i]);
+        assert_int_equal(accounts_load_if_changed(bench.accounts, bench.path, fixture_print, NULL), ACCOUNTS_SAME);
+        assert_int_equal(accounts_in(&bench), 2);
+    }
+    assert_int_equal(accounts_load_if_changed(bench.accounts, bench.path, fixture_print, NULL), ACCOUNTS_LOADED);
+    assert_int_equal(accounts_in(&bench), 3);
+    /* It stays empty: the disk was full. */
+    write_file(bench.path, "");
+    assert_int_equal(look_twice(&bench), ACCOUNTS_BAD);
+    assert_int_equal(accounts_load_if_changed(bench.accounts, bench.path, fixture_print, NULL), ACCOUNTS_SAME);
+    assert_int_equal(accounts_in(&bench), 3);
+    /* One that takes its place is whole. */
+    snprintf(other, sizeof other, "%s.new", bench.path);
+    write_file(other, "user:" FAST "\n");
+    assert_int_equal(rename(other, bench.path), 0);
+    assert_int_equal(accounts_load_if_changed(bench.accounts, bench.path, fixture_print, NULL), ACCOUNTS_LOADED);
+    assert_int_equal(accounts_in(&bench), 1);
+    /* Who wants none says so. */
+    write_file(bench.path, "# none\n");
+    assert_true(accounts_load(bench.accounts, bench.path, fixture_print, NULL));
+    assert_int_equal(accounts_in(&bench), 0);
     bench_close(&bench);
 }
 
@@ -447,6 +495,7 @@ int main(void)
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_the_client_goes_when_its_token_is_refused),
         cmocka_unit_test(test_a_reload_is_all_or_nothing),
+        cmocka_unit_test(test_a_file_that_is_written_in_place),
         cmocka_unit_test(test_an_identity_is_renewed),
         cmocka_unit_test(test_files_that_cannot_be_read),
     };
