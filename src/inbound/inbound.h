@@ -150,6 +150,7 @@ struct inbound {
     struct list inquiries;    /* to DNS, of sessions that wait for them */
     struct list unsent;       /* sessions with a send in flight, the longest waiting one first */
     struct timer unsent_timer;
+    uint64_t relieve_after_ms; /* not before, all sessions are looked at for what keeps receive buffers */
     unsigned receive_buffers;
     const struct recipients *recipients; /* as of the last reload; NULL: no own domains */
     struct accounts *accounts;

@@ -192,8 +192,8 @@ bool session_output_say_farewell(struct server_session *session);
 /* Gives the blocks back: the reply block; that and the one that is being sent. */
 void session_output_give(struct server_session *session);
 void session_output_free(struct server_session *session);
-/* Cuts off sessions whose client reads nothing while their unread input keeps receive buffers that others need. At
- * the end of a turn in which buffers are short. */
+/* Cuts off sessions whose unread input keeps receive buffers that others need: their client reads nothing, or has sent
+ * more although we keep it waiting. At the end of a turn in which buffers are short. */
 void session_output_relieve(struct inbound *inbound);
 
 /* Once, before the first session of a shard. */

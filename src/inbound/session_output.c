@@ -161,13 +161,39 @@ static void cut_off(struct inbound *inbound, uint64_t after_ms, bool hoarders_on
     }
 }
 
+/* Reads nothing because of us: its refusals are held back, or somebody decides about its login, behind which nothing
+ * may be pipelined. */
+static bool kept_waiting(const struct server_session *session)
+{
+    return session->stage == SESSION_TALKING && session->stream.buffers != 0 &&
+           (session->held_ms != 0 || session->deciding);
+}
+
+/* Of these the ones that have been refused too often at once, the others after the grace. */
+static void cut_off_waiting(struct inbound *inbound)
+{
+    for (struct list *node = inbound->sessions.next; node != &inbound->sessions;) {
+        struct server_session *session = LIST_OWNER(node, struct server_session, node);
+        node = node->next;
+        bool ripe = session->held_ms != 0 || inbound->shard->now_ms >= session->phase_ms + INBOUND_OUTPUT_GRACE_MS;
+        if (kept_waiting(session) && ripe) {
+            server_session_close(session, true);
+        }
+    }
+}
+
 void session_output_relieve(struct inbound *inbound)
 {
+    uint64_t now_ms = inbound->shard->now_ms;
+    struct timer *timer = &inbound->unsent_timer;
     cut_off(inbound, INBOUND_OUTPUT_GRACE_MS, true);
-    uint64_t again_ms = inbound->shard->now_ms + INBOUND_OUTPUT_GRACE_MS / 4;
-    if (!list_empty(&inbound->unsent) && again_ms < inbound->unsent_timer.expires_ms) {
+    if (now_ms >= inbound->relieve_after_ms) { /* to look at all sessions is not for every turn */
+        inbound->relieve_after_ms = now_ms + INBOUND_OUTPUT_GRACE_MS / 4;
+        cut_off_waiting(inbound);
+    }
+    if (!wheel_armed(timer) || inbound->relieve_after_ms < timer->expires_ms) {
         /* With no buffer left nothing may ever complete: the turn that looks again has to come from a timer. */
-        wheel_arm(&inbound->shard->wheel, &inbound->unsent_timer, again_ms);
+        wheel_arm(&inbound->shard->wheel, timer, inbound->relieve_after_ms);
     }
 }
 

@@ -1,6 +1,9 @@
 /* The driver against a client on a real socket. */
 #include "inbound_fixture.h"
 
+#include "inbound/accounts.h"
+#include "sasl/mechanism.h"
+
 static void set_up(void)
 {
     fixture_defaults();
@@ -595,6 +598,63 @@ static void test_hoarding(void **state)
     fixture_stop();
 }
 
+/* The server is slow to answer `command`, and they go on sending. Some of them have to go, and then there is room. */
+static void hoard_behind(const char *command)
+{
+    int hoarders[DEAF];
+    fixture.receive_buffers = 64;
+    fixture_start();
+    connect_deaf(hoarders, DEAF);
+    for (unsigned i = 0; i < DEAF; i++) {
+        client_expect(hoarders[i], "220");
+        client_send(hoarders[i], "EHLO client.example\r\n");
+        client_expect(hoarders[i], "250");
+        client_send(hoarders[i], command);
+    }
+    unsigned rounds = 0;
+    while (snapshot_of(0).sessions == DEAF) {
+        push_noops(hoarders, DEAF, 20);
+        assert_true(rounds++ < 250);
+    }
+    WAIT_FOR(now.buffers_free >= 16);
+    int fd = client_ready();
+    client_send(fd, TRANSACTION BODY "QUIT\r\n");
+    client_expect(fd, "250 250 354 250 221");
+    close(fd);
+    for (unsigned i = 0; i < DEAF; i++) {
+        close(hoarders[i]);
+    }
+}
+
+static void test_hoarding_behind_an_error(void **state)
+{
+    (void)state;
+    set_up();
+    fixture.listener.error_delay_ms = 20000;
+    fixture.listener.error_delay_after = 1;
+    hoard_behind("NONSENSE\r\n");
+    fixture_stop();
+}
+
+static void test_hoarding_behind_a_login(void **state)
+{
+    struct accounts_settings settings = {.lockout = lockout_defaults(), .threads = 2, .queue_max = 64};
+    struct accounts *accounts = NULL;
+    (void)state;
+    set_up();
+    settings.lockout.address_failures_max = settings.lockout.account_failures_max = LOCKOUT_FAILURES_MAX;
+    settings.lockout.delay_ms = settings.lockout.delay_ms_max = 20000;
+    assert_int_equal(accounts_new(&settings, &accounts), 0);
+    fixture.settings.accounts = accounts;
+    fixture.listener.mechanisms = MECHANISM_BIT(MECHANISM_PLAIN);
+    fixture.listener.auth_in_clear = true;
+    fixture.listener.timeouts.auth_ms = 30000;
+    hoard_behind("AUTH PLAIN AHVzZXIAd3Jvbmc=\r\n"); /* user, wrong */
+    accounts_stop(accounts);
+    fixture_stop();
+    accounts_delete(accounts);
+}
+
 /* Reads all of them to their ends, in turns; the lines that came. */
 static uint64_t drain(int *clients, unsigned count)
 {
@@ -668,6 +728,8 @@ int main(void)
         cmocka_unit_test(test_transaction_timeout),
         cmocka_unit_test(test_slow_commit_is_not_the_clients_fault),
         cmocka_unit_test(test_hoarding),
+        cmocka_unit_test(test_hoarding_behind_an_error),
+        cmocka_unit_test(test_hoarding_behind_a_login),
         cmocka_unit_test(test_slow_readers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
