@@ -387,14 +387,24 @@ struct answer answer_failed(const char *cause)
     return (struct answer){.status = ANSWER_TEMPORARY, .cause = cause};
 }
 
-struct answer *answer_copy(const struct answer *answer)
+static size_t text_bytes(const struct answer *answer)
 {
-    size_t records = answer->count * sizeof(struct answer_record);
     size_t text = answer->canonical.length;
     for (unsigned i = 0; i < answer->count; i++) {
         text += answer->records[i].data.length;
     }
-    struct answer *copy = malloc(sizeof *copy + records + text);
+    return text;
+}
+
+size_t answer_bytes(const struct answer *answer)
+{
+    return sizeof *answer + answer->count * sizeof(struct answer_record) + text_bytes(answer);
+}
+
+struct answer *answer_copy(const struct answer *answer)
+{
+    size_t text = text_bytes(answer);
+    struct answer *copy = malloc(answer_bytes(answer));
     if (copy == NULL) {
         return NULL;
     }

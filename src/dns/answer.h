@@ -71,5 +71,7 @@ struct answer answer_failed(const char *cause);
 
 /* One malloc'ed block with everything the answer points to; NULL without memory. free() it. */
 struct answer *answer_copy(const struct answer *answer);
+/* How large that block is. */
+size_t answer_bytes(const struct answer *answer);
 
 #endif

@@ -13,6 +13,8 @@ static_assert(CACHE_FAILURE_TTL_S <= 300, "RFC 2308 7.1");
 struct cache {
     struct map entries;
     struct list used; /* answers, the one used longest ago first */
+    size_t bytes;
+    size_t bytes_max;
 };
 
 struct cache *cache_new(unsigned entries_max)
@@ -22,8 +24,15 @@ struct cache *cache_new(unsigned entries_max)
     if (cache != NULL) {
         map_init(&cache->entries, entries_max);
         list_init(&cache->used);
+        cache->bytes = 0;
+        cache->bytes_max = (size_t)entries_max * CACHE_ENTRY_BYTES_MEAN;
     }
     return cache;
+}
+
+static size_t bytes_of_entry(const struct cache_entry *entry)
+{
+    return sizeof *entry + entry->key_length + (entry->answer != NULL ? answer_bytes(entry->answer) : 0);
 }
 
 static void entry_remove(struct cache *cache, struct cache_entry *entry)
@@ -31,6 +40,7 @@ static void entry_remove(struct cache *cache, struct cache_entry *entry)
     CHECK(list_empty(&entry->askers));
     CHECK(map_remove(&cache->entries, bytes_of(entry->key, entry->key_length)) == entry);
     list_remove(&entry->used);
+    cache->bytes -= bytes_of_entry(entry);
     free(entry->answer);
     free(entry);
 }
@@ -49,6 +59,11 @@ void cache_delete(struct cache *cache)
 unsigned cache_count(const struct cache *cache)
 {
     return cache->entries.count;
+}
+
+size_t cache_bytes(const struct cache *cache)
+{
+    return cache->bytes;
 }
 
 static struct bytes key_of(struct bytes name, enum answer_type type, char out[KEY_BYTES_MAX])
@@ -111,6 +126,7 @@ struct cache_entry *cache_add(struct cache *cache, struct bytes name, enum answe
         free(entry);
         return NULL;
     }
+    cache->bytes += bytes_of_entry(entry);
     return entry;
 }
 
@@ -140,12 +156,18 @@ void cache_store(struct cache *cache, struct cache_entry *entry, struct answer *
     CHECK(entry->answer == NULL && list_empty(&entry->askers));
     answer->ttl_s = time_to_live(answer);
     answer->expires_ms = now_ms + (uint64_t)answer->ttl_s * 1000;
-    entry->answer = answer_copy(answer);
-    if (entry->answer == NULL) {
+    struct answer *copy = answer_copy(answer);
+    if (copy == NULL) {
         entry_remove(cache, entry);
         return;
     }
+    cache->bytes -= bytes_of_entry(entry);
+    entry->answer = copy;
+    cache->bytes += bytes_of_entry(entry);
     list_push_back(&cache->used, &entry->used);
+    while (cache->bytes > cache->bytes_max && cache->used.next != &entry->used) {
+        entry_remove(cache, LIST_OWNER(cache->used.next, struct cache_entry, used));
+    }
 }
 
 void cache_drop(struct cache *cache, struct cache_entry *entry)

@@ -1,8 +1,9 @@
 /* Answers by name and type, until their time is up, and the questions in flight with those who wait for them.
  *
  * A bounded table of entries. An entry is either a question (it has askers and no answer, and stays until it is
- * answered) or an answer. When the table is full the answer that was used longest ago makes room, so however many names
- * peers make us look up, memory has its bound.
+ * answered) or an answer. When the table is full the answer that was used longest ago makes room, and also when answers
+ * are larger than usual: a zone may have names without end, each with a list of hosts that fills ANSWER_TEXT_BYTES. So
+ * however many names peers make us look up, and whatever is said of them, memory has its bound.
  */
 #ifndef DNS_CACHE_H
 #define DNS_CACHE_H
@@ -20,6 +21,9 @@
 #define CACHE_NEGATIVE_TTL_S 60        /* of a negative answer without SOA */
 #define CACHE_FAILURE_TTL_S 10         /* SERVFAIL and the like (RFC 2308 7: at most five minutes) */
 
+/* What an entry may have in the mean: with its answer it takes some 300 bytes mostly. */
+#define CACHE_ENTRY_BYTES_MEAN 512
+
 struct cache_entry {
     struct list used;      /* answers: order of use */
     struct list askers;    /* questions: who waits, by the nodes of their asks */
@@ -34,6 +38,8 @@ struct cache *cache_new(unsigned entries_max);
 /* Frees everything; nobody may still wait. */
 void cache_delete(struct cache *cache);
 unsigned cache_count(const struct cache *cache);
+/* Of entries and answers; at most CACHE_ENTRY_BYTES_MEAN for each of entries_max, but one answer always has room. */
+size_t cache_bytes(const struct cache *cache);
 
 /* The entry for a valid name, or NULL; an answer past its time is removed, not found. */
 struct cache_entry *cache_find(struct cache *cache, struct bytes name, enum answer_type type, uint64_t now_ms);

@@ -129,6 +129,39 @@ static void many(void **state)
     cache_delete(cache);
 }
 
+/* A zone with names without end, each with the longest list of hosts that is kept. */
+static void large_answers(void **state)
+{
+    (void)state;
+    char name[32];
+    char host[ANSWER_NAME_BYTES];
+    struct answer_record records[ANSWER_RECORDS_MAX];
+    memset(host, 'x', sizeof host);
+    for (unsigned i = 0; i < ANSWER_RECORDS_MAX; i++) {
+        records[i] = (struct answer_record){.data = bytes_of(host, sizeof host)};
+    }
+    struct answer answer = {.status = ANSWER_RECORDS, .ttl_s = 60, .count = ANSWER_RECORDS_MAX, .records = records};
+    assert_true(answer_bytes(&answer) > ANSWER_RECORDS_MAX * sizeof host);
+    struct cache *cache = cache_new(1000);
+    for (unsigned i = 0; i < 2000; i++) {
+        snprintf(name, sizeof name, "d%u.example", i);
+        add_answer(cache, name, answer, i);
+        assert_true(knows(cache, name, i));
+        assert_in_range(cache_bytes(cache), 1, 1000 * CACHE_ENTRY_BYTES_MEAN);
+    }
+    assert_in_range(cache_count(cache), 20, 40);
+    for (unsigned i = 0; i < 1000; i++) { /* usual ones come into their own again */
+        snprintf(name, sizeof name, "u%u.example", i);
+        add_answer(cache, name, no_data(60), 2000);
+    }
+    assert_int_equal(cache_count(cache), 1000);
+    cache_delete(cache);
+    cache = cache_new(1); /* one always has room */
+    add_answer(cache, "a.example", answer, 0);
+    assert_true(knows(cache, "a.example", 0));
+    cache_delete(cache);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +170,7 @@ int main(void)
         cmocka_unit_test(the_one_used_longest_ago_goes),
         cmocka_unit_test(questions_stay),
         cmocka_unit_test(many),
+        cmocka_unit_test(large_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
