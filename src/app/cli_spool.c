@@ -12,6 +12,7 @@
 #include "app/cli.h"
 #include "app/cli_quarantine.h"
 #include "core/file.h"
+#include "smtp/unstuff.h"
 #include "spool/envelope.h"
 #include "spool/inspect.h"
 
@@ -41,6 +42,7 @@ struct look {
     const char *output;
     unsigned number;
     uint64_t exported;
+    int error; /* errno of the first thing that could not be put into the file being written; 0: none */
     bool failed;
 };
 
@@ -72,6 +74,15 @@ static void saw_record(void *context, const char *file, uint64_t offset, const s
 
 /* --- export -------------------------------------------------------------------------------------------------- */
 
+/* The operator may drop from the spool what was exported. So an export that is incomplete, or not on the disk, is never
+ * counted as one. */
+
+static void complain(struct look *look, const char *path, const char *what)
+{
+    fprintf(stderr, "ringpost spool: %s: %s\n", path, what);
+    look->failed = true;
+}
+
 static FILE *create(struct look *look, const char *name)
 {
     char path[4096];
@@ -79,25 +90,62 @@ static FILE *create(struct look *look, const char *name)
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
     if (file == NULL) {
-        fprintf(stderr, "ringpost spool: %s: %s\n", path, strerror(errno));
-        look->failed = true;
+        complain(look, path, strerror(errno));
     }
     return file;
 }
 
-static void finish(struct look *look, FILE *file)
+static void put(struct look *look, FILE *file, struct bytes text)
 {
-    if (file != NULL && fclose(file) != 0) {
-        fprintf(stderr, "ringpost spool: %s: %s\n", look->output, strerror(errno));
-        look->failed = true;
+    if (text.length != 0 && fwrite(text.data, 1, text.length, file) != text.length && look->error == 0) {
+        look->error = errno;
     }
 }
 
-static FILE *create_for(struct look *look, uint64_t id, const char *suffix)
+/* False when not all of it is on the disk. */
+static bool finish(struct look *look, FILE *file, const char *name)
 {
-    char name[64];
-    snprintf(name, sizeof name, "%016" PRIx64 ".%s", id, suffix);
-    return create(look, name);
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", look->output, name);
+    if (look->error == 0 && (fflush(file) != 0 || (fsync(fileno(file)) != 0 && errno != EINVAL))) {
+        look->error = errno;
+    }
+    fclose(file);
+    bool good = look->error == 0;
+    if (!good) {
+        complain(look, path, strerror(look->error));
+    }
+    look->error = 0;
+    return good;
+}
+
+/* The names of what was exported. */
+static void finish_directory(struct look *look)
+{
+    int fd = open(look->output, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL)) {
+        complain(look, look->output, strerror(errno));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static void copy_raw(struct look *look, const char *path, int fd, uint64_t offset, uint64_t end, FILE *out)
+{
+    char data[65536];
+    while (offset < end) {
+        ssize_t n = pread(fd, data, end - offset < sizeof data ? end - offset : sizeof data, (off_t)offset);
+        if (n <= 0) {
+            char what[128];
+            snprintf(what, sizeof what, "cannot be read from %" PRIu64 " on: %s", offset,
+                     n < 0 ? strerror(errno) : "it ends there");
+            complain(look, path, what);
+            return;
+        }
+        put(look, out, bytes_of(data, (size_t)n));
+        offset += (uint64_t)n;
+    }
 }
 
 /* The bytes as they are, for whoever can read something in them. */
@@ -105,21 +153,19 @@ static void export_raw(struct look *look, const char *file, uint64_t offset, uin
 {
     char path[4096];
     char name[128];
-    char data[65536];
-    ssize_t n = 0;
     snprintf(path, sizeof path, "%s/%u/%s", look->root, look->number, file);
     snprintf(name, sizeof name, "%u-%.64s-%" PRIu64 ".raw", look->number, file, offset);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    FILE *out = fd >= 0 ? create(look, name) : NULL;
-    while (out != NULL && offset < end &&
-           (n = pread(fd, data, end - offset < sizeof data ? end - offset : sizeof data, (off_t)offset)) > 0) {
-        fwrite(data, 1, (size_t)n, out);
-        offset += (uint64_t)n;
+    if (fd < 0) {
+        complain(look, path, strerror(errno));
+        return;
     }
-    if (fd >= 0) {
-        close(fd);
+    FILE *out = create(look, name);
+    if (out != NULL) {
+        copy_raw(look, path, fd, offset, end, out);
+        finish(look, out, name);
     }
-    finish(look, out);
+    close(fd);
 }
 
 static void saw_damage(void *context, const char *file, uint64_t offset, uint64_t end, const char *what)
@@ -131,18 +177,28 @@ static void saw_damage(void *context, const char *file, uint64_t offset, uint64_
     }
 }
 
-/* Without the stuffed dots and the final one (RFC 5321 4.5.2). */
-static void write_text(FILE *file, struct bytes text)
+static bool cut(struct bytes *text, struct bytes end)
 {
+    bool there = text->length >= end.length &&
+                 memcmp(text->data + text->length - end.length, end.data, end.length) == 0;
+    text->length -= there ? end.length : 0;
+    return there;
+}
+
+/* As its sender has it: without the stuffed dots and the final one (RFC 5321 4.5.2), and without the end of the last
+ * line when that was ours. Where a line is one that only ends with LF, as in a binary body, a dot is its own. */
+static void put_text(struct look *look, FILE *file, const struct inspect_message *message)
+{
+    char room[65536];
+    struct bytes text = message->text;
+    struct unstuff unstuff = {0};
+    if (cut(&text, BYTES(".\r\n")) && (message->flags & SPOOL_FORMAT_CRLF_ADDED) != 0) {
+        cut(&text, BYTES("\r\n"));
+    }
     while (text.length != 0) {
-        const char *end = memchr(text.data, '\n', text.length);
-        size_t length = end == NULL ? text.length : (size_t)(end - text.data) + 1;
-        if (length == 3 && memcmp(text.data, ".\r\n", 3) == 0) {
-            return;
-        }
-        size_t skip = text.data[0] == '.';
-        fwrite(text.data + skip, 1, length - skip, file);
-        bytes_advance(&text, length);
+        struct buffer out = buffer_of(room, sizeof room);
+        bytes_advance(&text, unstuff_copy(&unstuff, text, &out));
+        put(look, file, buffer_bytes(&out));
     }
 }
 
@@ -152,7 +208,7 @@ static json_t *json_text(struct bytes text)
     return value != NULL ? value : json_string("(not UTF-8)");
 }
 
-static void write_envelope(FILE *file, const struct inspect_message *message)
+static void put_envelope(struct look *look, FILE *file, const struct inspect_message *message)
 {
     static const char *const statuses[] = {"pending",   "deferred", "held",    "quarantined",
                                            "delivered", "failed",   "expired", "removed"};
@@ -168,27 +224,39 @@ static void write_envelope(FILE *file, const struct inspect_message *message)
     json_t *envelope = json_pack(
         "{s:s, s:o, s:I, s:b, s:o}", "id", id, "sender", json_text(envelope_find(message->envelope, ENVELOPE_SENDER)),
         "arrival_ms", (json_int_t)message->arrival_ms, "complete", message->complete, "recipients", recipients);
-    json_dumpf(envelope, file, JSON_INDENT(2));
-    fputc('\n', file);
+    char *dump = json_dumps(envelope, JSON_INDENT(2));
     json_decref(envelope);
+    if (dump == NULL) {
+        look->error = ENOMEM;
+        return;
+    }
+    put(look, file, bytes_of_string(dump));
+    put(look, file, BYTES("\n"));
+    free(dump);
+}
+
+/* Writes one file of a message; false, and it is said why, when that fails. */
+static bool export_file(struct look *look, const struct inspect_message *message, const char *suffix,
+                        void (*put_it)(struct look *look, FILE *file, const struct inspect_message *message))
+{
+    char name[64];
+    snprintf(name, sizeof name, "%016" PRIx64 ".%s", message->id, suffix);
+    FILE *file = create(look, name);
+    if (file == NULL) {
+        return false;
+    }
+    put_it(look, file, message);
+    return finish(look, file, name);
 }
 
 static void saw_message(void *context, const struct inspect_message *message)
 {
     struct look *look = context;
-    FILE *envelope = create_for(look, message->id, "json");
-    if (envelope != NULL) {
-        write_envelope(envelope, message);
-    }
-    finish(look, envelope);
+    bool good = export_file(look, message, "json", put_envelope);
     if (message->text.length != 0) {
-        FILE *text = create_for(look, message->id, message->complete ? "eml" : "eml.damaged");
-        if (text != NULL) {
-            write_text(text, message->text);
-        }
-        finish(look, text);
+        good = export_file(look, message, message->complete ? "eml" : "eml.damaged", put_text) && good;
     }
-    look->exported++;
+    look->exported += good;
 }
 
 /* --- the command --------------------------------------------------------------------------------------------- */
@@ -236,14 +304,17 @@ static int run_action(struct look *look)
         }
     }
     if (spools == 0) {
-        fprintf(stderr, "ringpost spool: %s: no spool there, expected directories 0, 1, ...\n", look->root);
+        bool may = access(look->root, X_OK) == 0;
+        complain(look, look->root, may ? "no spool there, expected directories 0, 1, ..." : strerror(errno));
         return CLI_FAILED;
     }
     printf("%u spools, %" PRIu32 " segments, %" PRIu64 " records, %" PRIu64 " messages queued for %" PRIu64
            " recipients, %" PRIu64 " damages\n",
            spools, sum.segments, sum.records, sum.messages, sum.recipients, sum.damages);
     if (look->action == ACTION_EXPORT) {
-        printf("%" PRIu64 " messages exported to %s\n", look->exported, look->output);
+        finish_directory(look);
+        printf("%" PRIu64 " messages exported to %s%s\n", look->exported, look->output,
+               look->failed ? "; not all that was to be: see the errors" : "");
     }
     return look->failed ? CLI_FAILED : sum.damages != 0 ? CLI_DATA : CLI_OK;
 }
@@ -338,6 +409,6 @@ const struct cli_command cli_spool_command = {
         "  drop        end such a message, after its export: its recipients are removed, with removal events\n"
         "  forget      damaged records that belong to no queued message keep their segments for inspection: let go\n"
         "\nExit codes: 0 all is well, 64 usage, 65 damage was found or the server refused, 69 no server answers on\n"
-        "the socket, 70 it cannot be read, 78 configuration.\n",
+        "the socket, 70 not all could be read, or exported, 78 configuration.\n",
     .run = run,
 };

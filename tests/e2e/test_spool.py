@@ -2,10 +2,13 @@
 import glob
 import json
 import os
+import resource
+import shutil
+import signal
 import subprocess
 
 import pytest
-from harness.client import send
+from harness.client import Client, send
 from harness.server import BINARY, wait_until
 
 BODY = "Subject: kept\r\n\r\n..a line that began with a dot\r\nbody\r\n"
@@ -51,6 +54,59 @@ def test_export_is_mail_again(queued, tmp_path):
         assert text.endswith(f"Subject: kept {number}\r\n\r\n..a line that began with a dot\r\nbody\r\n")
         seen.add(number)
     assert seen == {"0", "1", "2"}
+
+
+def test_export_of_a_binary_body(make_server, sink, tmp_path):
+    """Its bytes and no others: a line that ends with a mere LF neither hides a dot nor ends the message."""
+    sink.on("RCPT", "451 4.2.1 come back later")
+    server = make_server(sink, retry={"schedule": ("1h",)})
+    body = b"Subject: binary\r\n\r\n.\r\n..x\r\n\n.\r\nafter\n.y\n..z\0\xff"
+    with Client(server.port) as client:
+        assert client.command("EHLO c.test") == 250
+        assert client.command("MAIL FROM:<a@a.test> BODY=BINARYMIME") == 250
+        assert client.command("RCPT TO:<b@b.test>") == 250
+        client.send(b"BDAT %d LAST\r\n" % len(body) + body)
+        assert client.reply() == 250
+    server.stop()
+    code, out, _ = spool("export", "--path", server.settings["spool"]["path"], "--output", str(tmp_path))
+    assert code == 0 and "1 messages exported" in out
+    text = open(glob.glob(str(tmp_path / "*.eml"))[0], "rb").read()
+    assert text.startswith(b"Received: from ") and text.endswith(b"\r\n" + body)
+
+
+def test_an_export_that_does_not_fit_is_none(queued, tmp_path):
+    """Whoever drops what was exported must be able to rely on it."""
+    send(queued.port, "large@a.test", ["w@b.test"], "Subject: large\r\n\r\n" + 4000 * (64 * "x" + "\r\n"))
+    wait_until(lambda: queued.metric("recipients_deferred_total") == 7, 10, "7 deferrals")
+    damage(queued.path, b"Subject: kept 1")
+
+    def small_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+
+    done = subprocess.run([BINARY, "spool", "export", "--path", queued.path, "--output", str(tmp_path)],
+                          capture_output=True, text=True, timeout=60, preexec_fn=small_files)
+    assert done.returncode == 70
+    assert f"3 messages exported to {tmp_path}; not all that was to be: see the errors\n" in done.stdout
+    assert [line for line in done.stderr.splitlines() if line.endswith(".eml: File too large")]
+
+
+def test_no_permission_is_no_empty_spool(queued, tmp_path):
+    code, _, err = spool("check", "--path", str(tmp_path))
+    assert code == 70 and "no spool there, expected directories 0, 1, ..." in err
+    code, _, err = spool("check", "--path", str(tmp_path / "none"))
+    assert code == 70 and "No such file or directory" in err
+    binary = shutil.copy(BINARY, tmp_path)
+    os.chmod(tmp_path, 0o755)
+    for directory in tmp_path.parents[:2]:
+        os.chmod(directory, 0o755)
+    os.chmod(queued.path, 0o700)
+    user = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    if not user:
+        os.chmod(queued.path, 0)
+    done = subprocess.run([binary, "spool", "check", "--path", queued.path], capture_output=True, text=True, timeout=60, **user)
+    os.chmod(queued.path, 0o700)
+    assert done.returncode == 70 and done.stderr.endswith(": Permission denied\n")
 
 
 def test_damage_is_found_and_only_that_message_waits(queued, sink):
@@ -156,7 +212,7 @@ def test_deleted_mail_leaves_an_event(queued):
     (("look",), 64, "expected one of check, dump, export, quarantine, drop, forget"),
     (("export", "--path", "x"), 64, "--output goes with export"),
     (("check", "--output", "x"), 64, "--output goes with export"),
-    (("check", "--path", "/nonexistent"), 70, "/nonexistent: no spool there"),
+    (("check", "--path", "/nonexistent"), 70, "/nonexistent: No such file or directory"),
     (("check", "--config", "/nonexistent"), 78, "/nonexistent"),
     (("check", "--all"), 64, "check reads files"),
     (("quarantine", "--path", "x"), 64, "asks the running server"),
