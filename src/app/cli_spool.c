@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "app/cli.h"
@@ -287,10 +288,21 @@ static bool look_into(struct look *look, struct inspect_totals *sum)
     return true;
 }
 
+/* Every segment is open at once. */
+static void take_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static int run_action(struct look *look)
 {
     struct inspect_totals sum = {0};
     unsigned spools = 0;
+    take_descriptors();
     if (look->action == ACTION_EXPORT && file_make_directories(look->output, 0700) != 0) {
         fprintf(stderr, "ringpost spool: %s: %s\n", look->output, strerror(errno));
         return CLI_FAILED;

@@ -101,11 +101,15 @@ static bool inspect_read_header(struct inspect *inspect, struct inspect_file *fi
     return err == ERR_OK;
 }
 
-static void inspect_open_file(struct inspect *inspect, int directory, const char *name)
+/* 0, or -errno when it may not be opened, which says nothing about what is in it. */
+static int inspect_open_file(struct inspect *inspect, int directory, const char *name)
 {
     size_t length = strlen(name);
     struct inspect_file file = {.fd = openat(directory, name, O_RDONLY | O_CLOEXEC), .first_sequence = UINT64_MAX};
     struct stat status;
+    if (file.fd < 0 && errno != EIO) {
+        return errno == ENOENT ? 0 : -errno; /* a running server has removed it */
+    }
     bool readable = file.fd >= 0 && length < sizeof file.name && fstat(file.fd, &status) == 0 &&
                     status.st_size >= 2 * SPOOL_FORMAT_HEADER_BYTES;
     if (readable) {
@@ -118,7 +122,7 @@ static void inspect_open_file(struct inspect *inspect, int directory, const char
         if (file.fd >= 0) {
             close(file.fd);
         }
-        return;
+        return 0;
     }
     struct spool_format_record record;
     if (!file.headless && pread(file.fd, &record, sizeof record, SPOOL_FORMAT_HEADER_BYTES) == (ssize_t)sizeof record &&
@@ -129,10 +133,11 @@ static void inspect_open_file(struct inspect *inspect, int directory, const char
     if (files == NULL) {
         inspect->no_memory = true;
         close(file.fd);
-        return;
+        return 0;
     }
     inspect->files = files;
     inspect->files[inspect->file_count++] = file;
+    return 0;
 }
 
 static enum err inspect_open(struct inspect *inspect, char *reason, size_t reason_size)
@@ -143,15 +148,20 @@ static enum err inspect_open(struct inspect *inspect, char *reason, size_t reaso
         return ERR_IO;
     }
     struct dirent *entry;
-    while ((entry = readdir(directory)) != NULL) {
+    int error = 0;
+    while (error == 0 && (entry = readdir(directory)) != NULL) {
         size_t length = strlen(entry->d_name);
         bool wanted = length > 4 && (strcmp(entry->d_name + length - 4, ".seg") == 0 ||
                                      strcmp(entry->d_name + length - 4, ".bad") == 0);
-        if (wanted) {
-            inspect_open_file(inspect, dirfd(directory), entry->d_name);
+        error = wanted ? inspect_open_file(inspect, dirfd(directory), entry->d_name) : 0;
+        if (error != 0) {
+            snprintf(reason, reason_size, "%s/%s: %s", inspect->settings->directory, entry->d_name, strerror(-error));
         }
     }
     closedir(directory);
+    if (error != 0) {
+        return ERR_IO;
+    }
     if (inspect->file_count > 0) {
         qsort(inspect->files, inspect->file_count, sizeof *inspect->files, inspect_compare_files);
     }

@@ -91,6 +91,18 @@ def test_an_export_that_does_not_fit_is_none(queued, tmp_path):
     assert [line for line in done.stderr.splitlines() if line.endswith(".eml: File too large")]
 
 
+def test_no_descriptors_are_no_damage(queued):
+    """A large spool has more segments than a shell's limit of open files; the hard limit serves, or the reason is said."""
+    def few(hard):
+        return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (6, hard))
+
+    words = [BINARY, "spool", "check", "--path", queued.path]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, preexec_fn=few(100))
+    assert done.returncode == 0 and "3 messages queued for 6 recipients, 0 damages" in done.stdout
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, preexec_fn=few(6))
+    assert done.returncode == 70 and ".seg: Too many open files" in done.stderr and ": damaged" not in done.stdout
+
+
 def test_no_permission_is_no_empty_spool(queued, tmp_path):
     code, _, err = spool("check", "--path", str(tmp_path))
     assert code == 70 and "no spool there, expected directories 0, 1, ..." in err
