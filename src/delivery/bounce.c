@@ -11,6 +11,11 @@
  * as it takes: the recipient's entry is gone from the queue, and this is all that knows what happened. Only a stop puts
  * an end to it, at its deadline; the recipient is tried once more after the next start.
  *
+ * Of two outcomes of one recipient a restart believes the later one, unless the earlier one ended it. What the first
+ * has to wait for (the message's pages, a disk that failed) must therefore hold up the second as well, or a recipient
+ * that the operator holds would be delivered after the next start, because its deferral came late. So an outcome that
+ * ends nothing is "unsettled" while it is being journaled, and others of its recipients follow when it is done.
+ *
  * What waits is bounded. Beyond BOUNCE_WAITING_MAX a deferral is not kept: its entry is in the queue still, and a
  * restart would only try it sooner. An end is kept without what was said, in some fifty octets; there cannot be more of
  * them than recipients that were queued, whose entries are gone.
@@ -51,7 +56,8 @@ struct journal {
     struct spool_append outcome;
     struct spool_append message; /* the notification, when there is one */
     struct op warm;
-    struct list failed; /* in delivery->failed_journals, waiting to be tried again */
+    struct list failed;    /* in delivery->failed_journals, waiting to be tried again */
+    struct list unsettled; /* in delivery->unsettled, or in none */
     struct spool_view view;
     uint64_t id;        /* of the message */
     bool looked;        /* at the message; not to be told twice */
@@ -71,6 +77,7 @@ struct journal {
 
 static void journal_begin(struct journal *journal);
 static void resume(struct delivery *delivery, struct waiting *waiting);
+static void release_followers(struct delivery *delivery, uint32_t slot);
 
 /* --- the record ---------------------------------------------------------------------------------------------- */
 
@@ -83,8 +90,14 @@ static void journal_free(struct journal *journal)
     free(journal->room.data);
     free(journal->text.data);
     free(journal->envelope.data);
+    bool unsettled = !list_empty(&journal->unsettled);
+    uint32_t slot = journal->what.slot;
+    list_remove(&journal->unsettled);
     free(journal);
     delivery->journals--;
+    if (unsettled) {
+        release_followers(delivery, slot);
+    }
     struct list *node = NULL;
     while (delivery->journals < BOUNCE_JOURNALS_MAX && list_empty(&delivery->failed_journals) &&
            (node = list_pop_front(&delivery->bounce_waiting)) != NULL) {
@@ -308,6 +321,11 @@ static void journal_begin(struct journal *journal)
     }
 }
 
+static bool ends(const struct lend_outcome *what)
+{
+    return what->status > SPOOL_FORMAT_QUARANTINED;
+}
+
 static void begin(struct delivery *delivery, const struct lend_outcome *what, size_t length)
 {
     struct journal *journal = calloc(1, sizeof *journal);
@@ -321,6 +339,10 @@ static void begin(struct delivery *delivery, const struct lend_outcome *what, si
         journal->id = 0; /* it is gone, and the slot another's: the spool will not find it */
     }
     list_init(&journal->failed);
+    list_init(&journal->unsettled);
+    if (!ends(what)) {
+        list_push_back(&delivery->unsettled[what->slot % DELIVERY_JOURNAL_BUCKETS], &journal->unsettled);
+    }
     delivery->journals++;
     journal_begin(journal);
 }
@@ -332,7 +354,8 @@ static size_t head_bytes(const struct lend_outcome *what)
     return offsetof(struct lend_outcome, recipients) + what->count * sizeof what->recipients[0];
 }
 
-static void wait_for_journal(struct delivery *delivery, const struct lend_outcome *what)
+/* Keeps it in that list. */
+static void keep(struct delivery *delivery, struct list *list, const struct lend_outcome *what)
 {
     bool short_of_room = delivery->bounce_waiting_count >= BOUNCE_WAITING_MAX;
     if (short_of_room && what->status == SPOOL_FORMAT_DEFERRED && what->verdict >= LEND_UNSEEN) {
@@ -345,24 +368,103 @@ static void wait_for_journal(struct delivery *delivery, const struct lend_outcom
     waiting->tail_bytes = (uint16_t)tail;
     memcpy(waiting->data, what, head);
     memcpy(waiting->data + head, what->tail, tail);
-    list_push_back(&delivery->bounce_waiting, &waiting->node);
+    list_push_back(list, &waiting->node);
     delivery->bounce_waiting_count++;
+}
+
+/* All but the tail, which only what is begun needs. */
+static void read_head(const struct waiting *waiting, struct lend_outcome *ret_what)
+{
+    memcpy(ret_what, waiting->data, offsetof(struct lend_outcome, recipients));
+    memcpy(ret_what, waiting->data, head_bytes(ret_what));
+}
+
+/* Takes what was kept out of its list, and back; returns its length. */
+static size_t take_back(struct delivery *delivery, struct waiting *waiting, struct lend_outcome *ret_what)
+{
+    read_head(waiting, ret_what);
+    memcpy(ret_what->tail, waiting->data + head_bytes(ret_what), waiting->tail_bytes);
+    if (waiting->tail_bytes == 0) {
+        ret_what->text_bytes = 0;
+        ret_what->host_bytes = 0;
+    }
+    size_t length = offsetof(struct lend_outcome, tail) + waiting->tail_bytes;
+    list_remove(&waiting->node);
+    delivery->bounce_waiting_count--;
+    free(waiting);
+    return length;
+}
+
+/* --- one after the other -------------------------------------------------------------------------------------- */
+
+static bool share_a_recipient(const struct lend_outcome *a, const struct lend_outcome *b)
+{
+    if (a->slot != b->slot || a->id_low != b->id_low || a->spool != b->spool) {
+        return false;
+    }
+    for (unsigned i = 0; i < a->count; i++) {
+        for (unsigned j = 0; j < b->count; j++) {
+            if (a->recipients[i].recipient == b->recipients[j].recipient) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Is an earlier outcome of its recipients on its way, or kept before `end` (a node of the followers, or the list)? */
+static bool must_follow(const struct delivery *delivery, const struct lend_outcome *what, const struct list *end)
+{
+    const struct list *unsettled = &delivery->unsettled[what->slot % DELIVERY_JOURNAL_BUCKETS];
+    const struct list *followers = &delivery->followers[what->slot % DELIVERY_JOURNAL_BUCKETS];
+    for (struct list *node = unsettled->next; node != unsettled; node = node->next) {
+        if (share_a_recipient(&LIST_OWNER(node, struct journal, unsettled)->what, what)) {
+            return true;
+        }
+    }
+    for (struct list *node = followers->next; node != end; node = node->next) {
+        struct lend_outcome earlier;
+        read_head(LIST_OWNER(node, struct waiting, node), &earlier);
+        if (share_a_recipient(&earlier, what)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void dispatch(struct delivery *delivery, const struct lend_outcome *what, size_t length)
+{
+    struct list *followers = &delivery->followers[what->slot % DELIVERY_JOURNAL_BUCKETS];
+    if (must_follow(delivery, what, followers)) {
+        keep(delivery, followers, what);
+    } else {
+        begin(delivery, what, length);
+    }
+}
+
+/* Begins those that nothing is before any more. Each may end at once, and release others: so from the start again. */
+static void release_followers(struct delivery *delivery, uint32_t slot)
+{
+    struct list *followers = &delivery->followers[slot % DELIVERY_JOURNAL_BUCKETS];
+    for (struct list *node = followers->next; node != followers;) {
+        struct waiting *waiting = LIST_OWNER(node, struct waiting, node);
+        struct lend_outcome what;
+        read_head(waiting, &what);
+        if (must_follow(delivery, &what, node)) {
+            node = node->next;
+            continue;
+        }
+        size_t length = take_back(delivery, waiting, &what);
+        begin(delivery, &what, length);
+        node = followers->next;
+    }
 }
 
 static void resume(struct delivery *delivery, struct waiting *waiting)
 {
     struct lend_outcome what;
-    memcpy(&what, waiting->data, offsetof(struct lend_outcome, recipients));
-    size_t head = head_bytes(&what);
-    memcpy(&what, waiting->data, head);
-    memcpy(what.tail, waiting->data + head, waiting->tail_bytes);
-    if (waiting->tail_bytes == 0) {
-        what.text_bytes = 0;
-        what.host_bytes = 0;
-    }
-    delivery->bounce_waiting_count--;
-    begin(delivery, &what, offsetof(struct lend_outcome, tail) + waiting->tail_bytes);
-    free(waiting);
+    size_t length = take_back(delivery, waiting, &what);
+    dispatch(delivery, &what, length);
 }
 
 void bounce_outcome(void *context, const void *payload, size_t length)
@@ -370,17 +472,37 @@ void bounce_outcome(void *context, const void *payload, size_t length)
     struct delivery *delivery = context;
     const struct lend_outcome *what = payload;
     CHECK(length <= sizeof *what && length >= offsetof(struct lend_outcome, tail));
-    if (delivery->journals >= BOUNCE_JOURNALS_MAX || !list_empty(&delivery->failed_journals)) {
-        wait_for_journal(delivery, what);
+    if (delivery->journals >= BOUNCE_JOURNALS_MAX || !list_empty(&delivery->failed_journals) ||
+        !list_empty(&delivery->bounce_waiting)) {
+        keep(delivery, &delivery->bounce_waiting, what);
     } else {
-        begin(delivery, what, length);
+        dispatch(delivery, what, length);
+    }
+}
+
+void bounce_init(struct delivery *delivery)
+{
+    list_init(&delivery->bounce_waiting);
+    list_init(&delivery->failed_journals);
+    for (unsigned i = 0; i < DELIVERY_JOURNAL_BUCKETS; i++) {
+        list_init(&delivery->unsettled[i]);
+        list_init(&delivery->followers[i]);
+    }
+    wheel_timer_init(&delivery->journal_timer, bounce_retry);
+}
+
+static void free_all(struct list *list)
+{
+    struct list *node;
+    while ((node = list_pop_front(list)) != NULL) {
+        free(LIST_OWNER(node, struct waiting, node));
     }
 }
 
 void bounce_clear(struct delivery *delivery)
 {
-    struct list *node;
-    while ((node = list_pop_front(&delivery->bounce_waiting)) != NULL) {
-        free(LIST_OWNER(node, struct waiting, node));
+    free_all(&delivery->bounce_waiting);
+    for (unsigned i = 0; i < DELIVERY_JOURNAL_BUCKETS; i++) {
+        free_all(&delivery->followers[i]);
     }
 }

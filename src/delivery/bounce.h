@@ -4,6 +4,8 @@
 
 #include "delivery/delivery.h"
 
+void bounce_init(struct delivery *delivery);
+
 /* queue_ops.outcome: the payload of MAIL_OUTCOME (struct lend_outcome). */
 void bounce_outcome(void *context, const void *payload, size_t length);
 

@@ -147,9 +147,7 @@ struct delivery *delivery_new(struct shard *shard, const struct delivery_setting
     list_init(&delivery->waiting_sites);
     list_init(&delivery->idle);
     list_init(&delivery->sessions);
-    list_init(&delivery->bounce_waiting);
-    list_init(&delivery->failed_journals);
-    wheel_timer_init(&delivery->journal_timer, bounce_retry);
+    bounce_init(delivery);
     wheel_timer_init(&delivery->again, again_fired);
     wheel_timer_init(&delivery->stop_timer, stop_deadline);
     delivery->maildirs = maildir_new(delivery);

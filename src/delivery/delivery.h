@@ -32,6 +32,7 @@
 
 #define DELIVERY_LOCALS_MAX 100000
 #define DELIVERY_LOCAL_JOBS_MAX 1024
+#define DELIVERY_JOURNAL_BUCKETS 64
 #define DELIVERY_JOB_LOCAL (1u << 31) /* a borrowed message is maildir.c's, not attempt.c's */
 
 struct maildirs;
@@ -120,7 +121,9 @@ struct delivery {
     struct maildirs *maildirs;
     struct list bounce_waiting; /* outcomes that wait for a journal to be free */
     unsigned bounce_waiting_count;
-    struct list failed_journals; /* to be tried again, in order */
+    struct list failed_journals;                     /* to be tried again, in order */
+    struct list unsettled[DELIVERY_JOURNAL_BUCKETS]; /* journals of outcomes that end nothing, by their slot */
+    struct list followers[DELIVERY_JOURNAL_BUCKETS]; /* later outcomes of the same recipients, which wait for them */
     struct timer journal_timer;
     unsigned journals; /* being committed */
     bool stopping;

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include "delivery_rig.h"
+#include "queue/schedule.h"
 
 /* --- the operator, the clock, reload, stop ------------------------------------------------------------------------ */
 
@@ -190,6 +191,147 @@ static void test_stop_with_a_failing_disk(void **state)
     rig_end();
 }
 
+/* --- outcomes of one recipient, in order -------------------------------------------------------------------------- */
+
+static const char *defers(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    return at == AT_RCPT && strncmp(line, "RCPT TO:<n", 10) == 0 ? "450 4.2.1 later" : NULL;
+}
+
+struct places {
+    unsigned parked;
+    unsigned all;
+};
+
+static void count_places(struct shard *shard, void *context)
+{
+    struct places *places = context;
+    for (uint32_t i = 0; i < shard->queue->entries.begun; i++) {
+        enum queue_place place = schedule_entry(shard->queue, i)->place;
+        places->parked += place == QUEUE_PARKED;
+        places->all += place != QUEUE_FREE;
+    }
+}
+
+static struct places look(void)
+{
+    struct places places = {0};
+    shard_call(rig.group, rig.owner, count_places, &places);
+    return places;
+}
+
+/* One message that waits for an hour, and that memory knows nothing of any more. */
+static struct host *begin_deferred(void)
+{
+    struct host *host = begin(1, defers);
+    rig.queue.retry_ms[0] = 3600000;
+    rig.may_leave = true;
+    rig_run();
+    wait_deferred(rig_mail((struct letter){.domains = "a.test", .bytes = 100000}));
+    rig_stop(1000);
+    rig_run();
+    return host;
+}
+
+static void start_again(void)
+{
+    unsigned rounds = 0;
+    assert_true(comes(is_quiet, &rounds, RIG_PATIENCE_MS));
+    rig_stop(1000);
+    rig_run();
+}
+
+static void end_deferred(struct host *host)
+{
+    host->script = NULL;
+    operate(QUEUE_RELEASE);
+    operate(QUEUE_RETRY);
+    rig.may_leave = false;
+    rig_settle();
+    rig_end();
+}
+
+static struct queue_entry *only_entry(struct shard *shard)
+{
+    struct queue_entry *entry = schedule_entry(shard->queue, 0);
+    CHECK(entry->place == QUEUE_CALENDAR);
+    return entry;
+}
+
+/* To tell the sender of a delay the message is read from the disk; the hold has nothing to wait for. */
+static void delay_then_hold(struct shard *shard, void *context)
+{
+    (void)context;
+    lend_give_up(shard->queue, only_entry(shard), LEND_DELAYED);
+    act(shard, &(enum queue_wish){QUEUE_HOLD});
+}
+
+static void test_a_hold_is_not_overtaken(void **state)
+{
+    (void)state;
+    struct host *host = begin_deferred();
+    assert_int_equal(shard_call(rig.group, rig.owner, delay_then_hold, NULL), 0);
+    start_again();
+    struct places places = look();
+    assert_int_equal(places.parked, 1);
+    assert_int_equal(host->notices, 1);
+    end_deferred(host);
+}
+
+static void give(struct shard *shard, enum spool_format_status status, enum lend_verdict verdict)
+{
+    const struct queue_entry *entry = only_entry(shard);
+    struct lend_outcome what = {
+        .slot = entry->slot,
+        .id_low = entry->id_low,
+        .spool = entry->spool,
+        .count = 1,
+        .status = (uint8_t)status,
+        .verdict = (uint8_t)verdict,
+        .recipients = {{.recipient = entry->recipient, .attempts = 1}},
+    };
+    bounce_outcome(shard->delivery, &what, offsetof(struct lend_outcome, tail));
+}
+
+static void hold(struct shard *shard, void *context)
+{
+    (void)context;
+    give(shard, SPOOL_FORMAT_HELD, LEND_HELD);
+}
+
+static void release_and_hold(struct shard *shard, void *context)
+{
+    (void)context;
+    CHECK(!list_empty(&shard->delivery->failed_journals));
+    give(shard, SPOOL_FORMAT_DEFERRED, LEND_RELEASED);
+    hold(shard, NULL);
+}
+
+/* The disk is well again, and before it has said so the operator changes his mind once more. */
+static void retry_and_release(struct shard *shard, void *context)
+{
+    (void)context;
+    bounce_retry(&shard->delivery->journal_timer);
+    give(shard, SPOOL_FORMAT_DEFERRED, LEND_RELEASED);
+}
+
+static void test_what_waits_for_the_disk_is_not_overtaken(void **state)
+{
+    (void)state;
+    struct host *host = begin_deferred();
+    disk_fails(true);
+    assert_int_equal(shard_call(rig.group, rig.owner, hold, NULL), 0);
+    usleep(100000);
+    assert_int_equal(shard_call(rig.group, rig.owner, release_and_hold, NULL), 0);
+    disk_fails(false);
+    assert_int_equal(shard_call(rig.group, rig.owner, retry_and_release, NULL), 0);
+    start_again();
+    assert_int_equal(look().parked, 0);
+    rig.may_repeat = true; /* it was tried at once after the start, and deferred */
+    end_deferred(host);
+}
+
 int main(void)
 {
     cmocka_set_test_filter(getenv("ONLY"));
@@ -201,6 +343,8 @@ int main(void)
         TEST(test_stop),
         TEST(test_outcomes_wait_for_the_disk),
         TEST(test_stop_with_a_failing_disk),
+        TEST(test_a_hold_is_not_overtaken),
+        TEST(test_what_waits_for_the_disk_is_not_overtaken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
