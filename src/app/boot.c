@@ -228,14 +228,26 @@ void boot_on_shards(struct boot *boot, void (*call)(struct shard *shard, void *c
     }
 }
 
-/* Takes every shard through one step of the stop; the control thread's watchdog is fed meanwhile. */
-static void stop_step(struct boot *boot, void (*step)(struct shard *shard, void *context))
+/* Between two looks at whether the shards have come so far; the control thread's watchdog is fed meanwhile. Beyond the
+ * deadline and `grace_ms` the process ends: the kernel still works for us, on a disk that does not answer. What it
+ * holds must not be freed; and a process that ends here loses what a crash would: nothing that was promised. */
+static void wait_for_shards(struct boot *boot, uint64_t grace_ms, const char *reason)
+{
+    boot_run_watch(boot);
+    if (clock_monotonic_ms() > boot->deadline_ms + grace_ms) {
+        log_line(LOG_ERROR, "stopped without an answer from the disk", "reason=\"%s\"", reason);
+        _exit(CLI_FAILED);
+    }
+    pause_ms(BOOT_ROUND_MS);
+}
+
+/* Takes every shard through one step of the stop. */
+static void stop_step(struct boot *boot, void (*step)(struct shard *shard, void *context), const char *reason)
 {
     atomic_store(&boot->stopped, 0);
     boot_on_shards(boot, step, boot);
     while (atomic_load(&boot->stopped) < boot->mapped->shards) {
-        boot_run_watch(boot);
-        pause_ms(BOOT_ROUND_MS);
+        wait_for_shards(boot, BOOT_SETTLE_MS, reason);
     }
 }
 
@@ -245,30 +257,24 @@ static void settle(struct boot *boot)
         bool busy = false;
         boot_on_shards(boot, look_busy, &busy);
         quiet = busy ? 0 : quiet + 1;
-        boot_run_watch(boot);
-        if (clock_monotonic_ms() > boot->deadline_ms + BOOT_SETTLE_MS) {
-            /* The kernel still works for us, on a disk that does not answer. What it holds must not be freed, and the
-             * spool would not close either; a process that ends here loses what a crash would: nothing that was
-             * promised. */
-            log_line(LOG_ERROR, "stopped without an answer from the disk",
-                     "reason=\"outcomes are still being written\"");
-            _exit(CLI_FAILED);
-        }
-        pause_ms(BOOT_ROUND_MS);
+        wait_for_shards(boot, BOOT_SETTLE_MS, "outcomes are still being written");
     }
 }
 
 void boot_stop(struct boot *boot)
 {
     boot->deadline_ms = clock_monotonic_ms() + boot->settings->stop_timeout_ms;
-    stop_step(boot, stop_inbound);
-    stop_step(boot, stop_delivery);
+    stop_step(boot, stop_inbound, "messages are still being written");
+    stop_step(boot, stop_delivery, "outcomes or mailboxes are still being written");
     settle(boot);
 }
 
 void boot_shards_join(struct boot *boot)
 {
     boot_on_shards(boot, end_loop, NULL);
+    while (!shard_group_ended(boot->group)) {
+        wait_for_shards(boot, BOOT_CLOSE_MS, "spools and event logs are still being closed");
+    }
     shard_group_join(boot->group);
 }
 

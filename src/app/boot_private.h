@@ -8,7 +8,8 @@
 #include "app/sandbox.h"
 #include "spool/spool.h"
 
-#define BOOT_SETTLE_MS 5000 /* for the last outcomes, beyond the deadline of a stop */
+#define BOOT_SETTLE_MS 5000 /* for the last messages and outcomes, beyond the deadline of a stop, */
+#define BOOT_CLOSE_MS 15000 /* and for the spools to close */
 
 struct boot_generation {
     struct boot_generation *next;

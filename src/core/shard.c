@@ -71,6 +71,7 @@ struct shard_group {
     pthread_t threads[LIMIT_SHARDS];
     struct mailbox *mailboxes[LIMIT_SHARDS][LIMIT_SHARDS]; /* [from][to] */
     unsigned running;
+    _Atomic unsigned ended; /* threads */
     pthread_mutex_t lock;
     pthread_cond_t started;
     unsigned reported;
@@ -525,6 +526,7 @@ static void *shard_main(void *argument)
     if (error == 0 && group->settings.stop != NULL) {
         group->settings.stop(shard, group->settings.context);
     }
+    atomic_fetch_add(&group->ended, 1);
     return NULL;
 }
 
@@ -642,6 +644,11 @@ struct shard *shard_group_member(struct shard_group *group, unsigned index)
 {
     CHECK(index < group->settings.shards);
     return &group->shards[index];
+}
+
+bool shard_group_ended(const struct shard_group *group)
+{
+    return atomic_load(&group->ended) == group->running;
 }
 
 void shard_group_join(struct shard_group *group)

@@ -84,6 +84,8 @@ int shard_group_start(const struct shard_group_settings *settings, struct shard_
                       size_t reason_size);
 unsigned shard_group_count(const struct shard_group *group);
 struct shard *shard_group_member(struct shard_group *group, unsigned index);
+/* Have all threads ended? shard_group_join does not wait then. */
+bool shard_group_ended(const struct shard_group *group);
 /* Waits for all threads (each ends when its own `stopping` is set by code that runs on it), then frees the group. */
 void shard_group_join(struct shard_group *group);
 

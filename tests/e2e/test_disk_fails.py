@@ -3,10 +3,11 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 
 import pytest
 from harness.client import Client, Closed, send, stuffed
-from harness.server import wait_until
+from harness.server import BINARY, wait_until
 
 BODY = "Subject: failing\r\n\r\nbody\r\n"
 EXT4_IOC_SHUTDOWN = 0x8004587D
@@ -96,4 +97,50 @@ def test_disk_fails_under_mail(failing_disk, make_server, sink):
     assert sorted(r for r in set(sink.recipients()) if r.startswith("kept")) == kept
     send(server.port, "a@a.test", ["after@b.test"], BODY)
     wait_until(lambda: "after@b.test" in sink.recipients(), 10, "a message after the repair")
+    server.stop()
+
+
+@pytest.fixture
+def frozen_disk(failing_disk):
+    """Yields (directory, freeze, thaw): while it is frozen, whoever writes waits."""
+    place, _, _ = failing_disk
+
+    def thaw():
+        subprocess.run(["fsfreeze", "-u", place], capture_output=True)
+
+    yield place, lambda: subprocess.run(["fsfreeze", "-f", place], check=True), thaw
+    thaw()
+
+
+@pytest.mark.parametrize("busy, reason", [(True, "messages are still being written"),
+                                          (False, "spools and event logs are still being closed")])
+def test_a_disk_that_does_not_answer_stops_no_stop(make_server, sink, frozen_disk, busy, reason):
+    """The stop has an end, and a reason in the log; a crash loses no more."""
+    place, freeze, thaw = frozen_disk
+    sink.on("RCPT", "451 4.2.1 come back later")
+    server = make_server(sink, stop_timeout="1s", spool={"path": place + "/spool", "segment_bytes": "16M"})
+    send(server.port, "a@a.test", ["b@b.test"], BODY)
+    server.wait_metric("recipients_deferred_total", 1)
+    wait_until(lambda: subprocess.run([BINARY, "spool", "check", "--path", place + "/spool"], capture_output=True).returncode == 0,
+               10, "the outcome on the disk")
+    freeze()
+    if busy:
+        client = Client(server.port)
+        client.hello()
+        client.send(b"MAIL FROM:<a@a.test>\r\nRCPT TO:<c@c.test>\r\nDATA\r\n")
+        assert [client.reply() for _ in range(3)] == [250, 250, 354]
+        client.send(stuffed(BODY))
+        time.sleep(0.3)
+    server.process.terminate()
+    wait_until(lambda: "stopped without an answer from the disk" in server.log(), 40, "the end of the stop")
+    assert f'reason="{reason}"' in server.log()
+    thaw()
+    assert server.process.wait(20) == 70
+    server.process = None
+    sink.heal()
+    server.start()
+    server.control("POST", "/queue/retry", body={"all": True})
+    sink.wait(1)
+    assert "b@b.test" in sink.recipients()
+    server.wait_queue_empty()
     server.stop()
