@@ -308,7 +308,7 @@ void attempt_lent(void *context, const void *payload, size_t length)
     if (answer.err == ERR_NO_MEMORY) {
         struct outcome_cause cause = outcome_local(false, 3, 0, "out of memory");
         struct client_session *session = attempt->session;
-        outcome_failed(attempt, &cause);
+        outcome_unseen(attempt, &cause);
         attempt_free(attempt);
         client_session_attempt_gone(session);
     } else if (answer.err != ERR_OK) {

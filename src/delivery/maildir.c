@@ -304,7 +304,7 @@ void maildir_lent(struct maildirs *maildirs, const void *payload, size_t length)
     }
     if (answer.err == ERR_NO_MEMORY) {
         struct outcome_cause cause = outcome_local(false, 3, 0, "out of memory");
-        outcome_failed(&job->attempt, &cause);
+        outcome_unseen(&job->attempt, &cause);
     } else {
         finish_entries(job);
     }

@@ -182,6 +182,15 @@ void outcome_failed(struct attempt *attempt, const struct outcome_cause *cause)
     }
 }
 
+void outcome_unseen(struct attempt *attempt, const struct outcome_cause *cause)
+{
+    struct group group;
+    take_open(attempt, &group);
+    if (group.count != 0) {
+        apply(attempt->delivery, NULL, &group, cause);
+    }
+}
+
 static void take_one(struct attempt *attempt, unsigned recipient, struct group *ret_group)
 {
     CHECK(recipient < attempt->count && attempt->entries[recipient] != SLOTS_NONE);

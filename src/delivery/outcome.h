@@ -32,6 +32,9 @@ void outcome_fail_some(struct delivery *delivery, struct destination *destinatio
 /* Recipients `first`.. of an attempt that have no outcome yet: delivered, or the cause. */
 void outcome_delivered(struct attempt *attempt, const struct smtp_client_reply *reply, struct bytes host);
 void outcome_failed(struct attempt *attempt, const struct outcome_cause *cause);
+
+/* The same without the message, which was not lent: its owner tells the event log. */
+void outcome_unseen(struct attempt *attempt, const struct outcome_cause *cause);
 /* One recipient of an attempt: in its mailbox for good, or the cause. */
 void outcome_arrived(struct attempt *attempt, unsigned recipient, const char *text);
 void outcome_recipient(struct attempt *attempt, unsigned recipient, const struct outcome_cause *cause);

@@ -142,8 +142,10 @@ struct rig {
     _Atomic unsigned stopped;
     _Atomic unsigned queued_ok;
     bool running;
-    bool may_leave;  /* the test stops before all is delivered */
-    bool may_repeat; /* outcomes are lost */
+    bool may_leave;         /* the test stops before all is delivered */
+    bool may_repeat;        /* outcomes are lost */
+    _Atomic bool no_memory; /* for the next message that is lent */
+    void (*lent)(void *context, const void *payload, size_t length);
 };
 
 static struct rig rig;
@@ -215,6 +217,19 @@ static void rig_outcome(void *context, const void *payload, size_t length)
         }
     }
     bounce_outcome(context, payload, length);
+}
+
+static void rig_answer(void *context, const void *payload, size_t length)
+{
+    struct delivery *delivery = context;
+    struct lend_answer answer;
+    memcpy(&answer, payload, sizeof answer);
+    if (answer.err == ERR_OK && atomic_exchange(&rig.no_memory, false)) {
+        lend_return(delivery->queue, answer.spool, answer.slot, &answer.view, false);
+        answer.view = (struct spool_view){0};
+        answer.err = ERR_NO_MEMORY;
+    }
+    rig.lent(context, &answer, length);
 }
 
 /* --- messages ----------------------------------------------------------------------------------------------------- */
@@ -387,6 +402,8 @@ static int rig_start_shard(struct shard *shard, void *context)
     struct queue_ops ops;
     delivery_queue_ops(&ops, delivery);
     ops.outcome = rig_outcome;
+    rig.lent = ops.lent;
+    ops.lent = rig_answer;
     struct queue *queue = queue_new(shard, &rig.queue, &ops, rig.spool_shard);
     struct resolver *resolver = calloc(1, sizeof *resolver);
     resolver->shard = shard;

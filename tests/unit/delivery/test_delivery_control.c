@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "core/event_log.h"
 #include "delivery_rig.h"
 #include "queue/schedule.h"
 
@@ -332,6 +333,82 @@ static void test_what_waits_for_the_disk_is_not_overtaken(void **state)
     end_deferred(host);
 }
 
+/* --- no memory ---------------------------------------------------------------------------------------------------- */
+
+static void open_events(struct shard *shard, void *context)
+{
+    struct event_log_settings settings = {
+        .path = rig.root, .types = UINT32_MAX, .rotate_bytes = 1 << 20, .keep_files = 1};
+    char reason[256];
+    struct event_log *log = NULL;
+    (void)context;
+    CHECK(event_log_new(shard, &settings, &log, reason, sizeof reason) == 0);
+}
+
+static void close_events(struct shard *shard, void *context)
+{
+    (void)context;
+    event_log_delete(shard->events);
+}
+
+static unsigned count_in_events(const char *wanted)
+{
+    char path[128];
+    char line[4096];
+    unsigned found = 0;
+    snprintf(path, sizeof path, "%s/events-0.jsonl", rig.root);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        found += strstr(line, wanted) != NULL;
+    }
+    fclose(file);
+    return found;
+}
+
+/* A message that could not be lent has a deferral that names it all the same. */
+static void no_memory(const char *maildir)
+{
+    struct host *host = begin(1, NULL);
+    (void)host;
+    char directory[128];
+    snprintf(directory, sizeof directory, "%s/%%u", rig.root);
+    const struct delivery_local local = {.domain = BYTES("a.test"), .maildir = directory};
+    rig.settings.locals = &local;
+    rig.settings.local_count = maildir != NULL;
+    rig.settings.local_jobs_max = 1;
+    rig.may_repeat = maildir != NULL; /* no host accepts it */
+    rig_run();
+    assert_int_equal(shard_call(rig.group, 0, open_events, NULL), 0);
+    rig.no_memory = true;
+    unsigned first = rig_mail((struct letter){.domains = "a.test"});
+    wait_deferred(first);
+    char recipient[64];
+    snprintf(recipient, sizeof recipient, "\"recipient\":\"n%u@a.test\"", first);
+    unsigned rounds = 0;
+    assert_true(comes(all_finished, NULL, RIG_PATIENCE_MS));
+    assert_true(comes(is_quiet, &rounds, RIG_PATIENCE_MS));
+    assert_int_equal(shard_call(rig.group, 0, close_events, NULL), 0);
+    assert_int_equal(count_in_events("\"event\":\"deferral\""), 1);
+    assert_int_equal(count_in_events("out of memory"), 1);
+    assert_int_equal(count_in_events(recipient), 2); /* and the delivery */
+    assert_string_equal(rig.first_text[first], "out of memory");
+    if (maildir == NULL) {
+        rig_end();
+        return;
+    }
+    rig.finals[first] = 0; /* what rig_check asks a host for */
+    rig.may_leave = true;
+    rig_end();
+}
+
+static void test_no_memory_to_lend(void **state)
+{
+    (void)state;
+    no_memory(NULL);
+    no_memory("mailbox");
+}
+
 int main(void)
 {
     cmocka_set_test_filter(getenv("ONLY"));
@@ -344,6 +421,7 @@ int main(void)
         TEST(test_outcomes_wait_for_the_disk),
         TEST(test_stop_with_a_failing_disk),
         TEST(test_a_hold_is_not_overtaken),
+        TEST(test_no_memory_to_lend),
         TEST(test_what_waits_for_the_disk_is_not_overtaken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
