@@ -137,6 +137,7 @@ static void show(struct spool *spool, const struct queue_entry *entry, struct co
         shown->sender = copy(envelope_find(view.envelope, ENVELOPE_SENDER));
         shown->recipient = copy(item.value);
         shown->message_bytes = view.body_bytes;
+        shown->arrival_ms = view.arrival_ms;
     }
     spool_return(spool, &view);
     char bytes[SPOOL_OUTCOME_BYTES(1)];

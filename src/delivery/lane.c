@@ -59,7 +59,7 @@ static void lane_wait(struct lane *lane, const struct mx_result *result)
     }
     shard_arm(delivery->shard, &lane->timer, wait_ms);
     struct outcome_cause cause = outcome_of_mx(result);
-    schedule_error(delivery->queue, lane->destination, cause.text);
+    schedule_unreachable(delivery->queue, lane->destination, cause.text);
     outcome_fail_some(delivery, lane->destination, &cause, 1);
 }
 

@@ -159,7 +159,7 @@ bool site_suspend(struct site *site, const struct outcome_cause *cause)
     for (struct list *node = site->lanes.next; node != &site->lanes;) {
         struct lane *lane = LIST_OWNER(node, struct lane, node);
         node = node->next;
-        schedule_error(delivery->queue, lane->destination, cause->text);
+        schedule_unreachable(delivery->queue, lane->destination, cause->text);
         lane_demand(site, lane); /* what waits longer than it may is given up, in every lane */
     }
     return true;

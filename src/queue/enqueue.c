@@ -121,7 +121,8 @@ static bool recall(struct schedule_item *item, const struct spool_state *state)
     item->attempts = (uint8_t)(attempts < UINT8_MAX ? attempts : UINT8_MAX);
     item->held = state->status == SPOOL_FORMAT_HELD;
     bool told = (state->attempts & SPOOL_FORMAT_TOLD) != 0;
-    if (attempts != 0 || (state->status == SPOOL_FORMAT_DEFERRED && !told)) { /* tried, or released by the operator */
+    /* Tried, held, or released by the operator. */
+    if (attempts != 0 || item->held || (state->status == SPOOL_FORMAT_DEFERRED && !told)) {
         item->next_attempt_s = state->next_attempt_s;
     }
     return told;

@@ -137,7 +137,7 @@ void lend_give_up(struct queue *queue, const struct queue_entry *entry, enum len
         .count = 1,
         .status = (uint8_t)verdicts[verdict].status,
         .verdict = (uint8_t)verdict,
-        .next_attempt_s = verdict == LEND_DELAYED ? entry->next_attempt_s : 0,
+        .next_attempt_s = verdict == LEND_DELAYED || verdict == LEND_HELD ? entry->next_attempt_s : 0,
         .recipients = {{.recipient = entry->recipient, .attempts = lend_attempts(entry, 0)}},
     };
     memcpy(outcome.enhanced, verdicts[verdict].enhanced, sizeof outcome.enhanced);

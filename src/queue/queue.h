@@ -59,11 +59,11 @@ enum queue_band { QUEUE_BAND_NORMAL, QUEUE_BAND_HIGH, QUEUE_BAND_URGENT, QUEUE_B
 
 /* One recipient of one message. */
 struct queue_entry {
-    uint32_t slot;   /* of the message in its spool */
-    uint32_t id_low; /* of its id: tells a message from a later one in the same slot */
-    uint32_t next;   /* in whatever list it is; SLOTS_NONE ends it */
-    uint32_t next_attempt_s;
-    uint32_t arrival_s; /* or, of a message for later, when it may be delivered: the expiry counts from here */
+    uint32_t slot;           /* of the message in its spool */
+    uint32_t id_low;         /* of its id: tells a message from a later one in the same slot */
+    uint32_t next;           /* in whatever list it is; SLOTS_NONE ends it */
+    uint32_t next_attempt_s; /* of what the operator holds: since when, 0: not known */
+    uint32_t arrival_s;      /* or later, of a message for later or that was held: the expiry counts from here */
     uint32_t destination : 24;
     uint32_t band : 2; /* enum queue_band */
     uint32_t place : 3;
@@ -112,11 +112,12 @@ struct destination {
     uint32_t deferred;
     uint32_t held;
     uint32_t out;
-    uint32_t error_s; /* when last_error was set; wall seconds */
-    char *last_error; /* up to QUEUE_ERROR_BYTES, or NULL */
-    void *delivery;   /* delivery's state for it, or NULL */
-    bool adopted;     /* its recipients came from another shard: they stay here */
-    bool local;       /* for delivery: what kind of state that is */
+    uint32_t error_s;       /* when last_error was set; wall seconds */
+    uint32_t unreachable_s; /* when it could not be reached last; 0: never */
+    char *last_error;       /* up to QUEUE_ERROR_BYTES, or NULL */
+    void *delivery;         /* delivery's state for it, or NULL */
+    bool adopted;           /* its recipients came from another shard: they stay here */
+    bool local;             /* for delivery: what kind of state that is */
     uint16_t length;
     char domain[];
 };

@@ -10,6 +10,10 @@
  * cannot be taken out: what the operator wants is written on it as a wish, and carried out when a walk comes by
  * (schedule_sweep, schedule_take, the calendar).
  *
+ * Expiry ends what has failed since then: in an attempt of its own, or with all others because their destination could
+ * not be reached. Time alone ends nothing, as it passes without attempts when the server was
+ * down, the clock was set, or the operator held everything. What he holds does not age.
+ *
  * A deadline holds wherever an entry waits: in the calendar it stands at its deadline when that comes first; of what is
  * ready, each destination knows the earliest, and one timer looks through the lists of those whose time has come. An
  * entry that is out is looked at when it comes back. What the operator holds has no deadline and does not expire.
@@ -85,6 +89,12 @@ void schedule_error(struct queue *queue, struct destination *destination, struct
     memcpy(destination->last_error, text.data, length);
     destination->last_error[length] = '\0';
     destination->error_s = queue_now_s(queue);
+}
+
+void schedule_unreachable(struct queue *queue, struct destination *destination, struct bytes text)
+{
+    schedule_error(queue, destination, text);
+    destination->unreachable_s = queue_now_s(queue);
 }
 
 void schedule_clear(struct queue *queue)
@@ -170,6 +180,7 @@ static void entry_park(struct queue *queue, uint32_t index)
     struct queue_entry *entry = schedule_entry(queue, index);
     entry->place = QUEUE_PARKED;
     entry->wish = QUEUE_NO_WISH;
+    entry->next_attempt_s = queue_now_s(queue); /* since when */
     schedule_destination(queue, entry)->held++;
     lend_give_up(queue, entry, LEND_HELD);
 }
@@ -267,10 +278,6 @@ unsigned schedule_take(struct queue *queue, struct destination *destination, uin
         if (entry->wish != QUEUE_NO_WISH && entry_obey(queue, index)) {
             continue;
         }
-        if (retry_expired(&queue->settings, queue_now_s(queue), entry->arrival_s)) {
-            entry_give_up(queue, index, LEND_EXPIRED);
-            continue;
-        }
         if (entry_overdue(queue, index)) {
             continue;
         }
@@ -288,7 +295,7 @@ void schedule_expire(struct queue *queue, struct destination *destination)
     destination->out++;
     for (unsigned band = 0; band < QUEUE_BANDS; band++) {
         while (destination->ready_first[band] != SLOTS_NONE &&
-               retry_expired(&queue->settings, queue_now_s(queue),
+               retry_expired(&queue->settings, destination->unreachable_s,
                              schedule_entry(queue, destination->ready_first[band])->arrival_s)) {
             entry_give_up(queue, ready_pop(queue, destination, band), LEND_EXPIRED);
         }
@@ -433,6 +440,15 @@ void schedule_deadline_due(struct timer *timer)
     }
 }
 
+/* The time that it was held is not held against it. */
+static void entry_rejuvenate(const struct queue *queue, struct queue_entry *entry)
+{
+    uint32_t now_s = queue_now_s(queue);
+    if (entry->next_attempt_s != 0 && entry->next_attempt_s >= entry->arrival_s && entry->next_attempt_s < now_s) {
+        entry->arrival_s += now_s - entry->next_attempt_s;
+    }
+}
+
 static void parked_walk(struct queue *queue)
 {
     for (uint32_t index = 0; index < queue->entries.begun; index++) {
@@ -445,6 +461,7 @@ static void parked_walk(struct queue *queue)
         destination->out++;
         if (!entry_obey(queue, index) && !entry_overdue(queue, index)) {
             lend_give_up(queue, entry, LEND_RELEASED);
+            entry_rejuvenate(queue, entry);
             entry_ready(queue, index);
         }
         destination->out--;

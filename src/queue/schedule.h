@@ -22,9 +22,10 @@ struct schedule_item {
 /* Adds `count` recipients: item, and those at the positions behind item->recipient. */
 void schedule_add(struct queue *queue, struct bytes domain, const struct schedule_item *item, unsigned count);
 
-/* Takes the first ready entry and the ready ones right behind it that belong to the same message, `max` in all. The
- * expired ones that it meets are given up (journaled as expired) instead. Returns how many indices it wrote; when it
- * returns 0 the destination may be gone (ops.idle has been called). */
+/* Takes the first ready entry and the ready ones right behind it that belong to the same message, `max` in all. Those
+ * whose deadline has passed are given up instead; those that have expired are taken: what comes now is their last
+ * attempt. Returns how many indices it wrote; when it returns 0 the destination may be gone (ops.idle has been called).
+ */
 unsigned schedule_take(struct queue *queue, struct destination *destination, uint32_t *ret_entries, unsigned max);
 
 /* The first ready entry without taking it, or NULL. */
@@ -39,14 +40,16 @@ void schedule_finish(struct queue *queue, uint32_t index);
 void schedule_defer(struct queue *queue, uint32_t index, uint32_t next_attempt_s);
 void schedule_return(struct queue *queue, uint32_t index);
 
-/* Removes the expired entries at the heads of the ready lists: for destinations that cannot be delivered to now. */
+/* Gives up the entries at the heads of the ready lists that had expired when the destination could not be reached last.
+ */
 void schedule_expire(struct queue *queue, struct destination *destination);
 
 /* To be called after having kept a destination by counting up its `out`: drops it when nothing is left in it. */
 void schedule_settle(struct queue *queue, struct destination *destination);
 
-/* Remembers why mail to the destination waits. */
+/* Remembers why mail to the destination waits: of an attempt, or of all, when it cannot be reached. */
 void schedule_error(struct queue *queue, struct destination *destination, struct bytes text);
+void schedule_unreachable(struct queue *queue, struct destination *destination, struct bytes text);
 
 /* Carries out wishes that were set on entries in lists. */
 void schedule_sweep(struct queue *queue);

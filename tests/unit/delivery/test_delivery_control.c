@@ -40,6 +40,12 @@ static void test_operator(void **state)
     rig_end();
 }
 
+static const char *defers(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)talk;
+    return at == AT_RCPT && strncmp(line, "RCPT TO:<n", 10) == 0 ? "450 4.2.1 later" : NULL;
+}
+
 static void test_expires_while_the_site_is_suspended(void **state)
 {
     (void)state;
@@ -52,6 +58,48 @@ static void test_expires_while_the_site_is_suspended(void **state)
     rig_settle();
     assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_EXPIRED));
     host->script = NULL; /* for the notifications */
+    rig_end();
+}
+
+/* A server that was down for longer than mail may wait, or an operator who held it for so long, has not tried it. */
+static void test_time_alone_ends_nothing(void **state)
+{
+    (void)state;
+    for (unsigned held = 0; held < 2; held++) {
+        struct host *host = begin(2, closes_at_mail);
+        rig.queue.expire_ms = 100000;
+        rig.may_leave = true;
+        rig_run();
+        wait_deferred(rig_mails(5, "a.test b.test"));
+        if (held != 0) {
+            operate(QUEUE_HOLD);
+        }
+        rig_stop(1000);
+        rig_wall_offset_ms = 300000;
+        host->script = NULL;
+        rig.may_leave = false;
+        rig_run();
+        operate(QUEUE_RELEASE);
+        rig_settle();
+        assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+        rig_end();
+    }
+}
+
+static void test_the_last_attempt_fails(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, defers);
+    rig.queue.expire_ms = 100000;
+    rig_run();
+    wait_deferred(rig_mails(3, "a.test"));
+    rig_wall_offset_ms = 300000;
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_EXPIRED));
+    assert_string_equal(rig.text[0], "4.2.1 later");
+    unsigned rounds = 0;
+    assert_true(comes(is_quiet, &rounds, RIG_PATIENCE_MS));
+    assert_int_equal(host->notices, 3);
     rig_end();
 }
 
@@ -193,12 +241,6 @@ static void test_stop_with_a_failing_disk(void **state)
 }
 
 /* --- outcomes of one recipient, in order -------------------------------------------------------------------------- */
-
-static const char *defers(struct talk *talk, enum talk_at at, const char *line)
-{
-    (void)talk;
-    return at == AT_RCPT && strncmp(line, "RCPT TO:<n", 10) == 0 ? "450 4.2.1 later" : NULL;
-}
 
 struct places {
     unsigned parked;
@@ -415,6 +457,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_operator),
         TEST(test_expires_while_the_site_is_suspended),
+        TEST(test_time_alone_ends_nothing),
+        TEST(test_the_last_attempt_fails),
         TEST(test_clock_is_set_back),
         TEST(test_reload),
         TEST(test_stop),

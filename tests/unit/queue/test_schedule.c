@@ -29,6 +29,13 @@ static uint32_t take_one(struct queue *queue)
     return index;
 }
 
+static void wish_all(struct queue *queue, enum queue_wish wish)
+{
+    for (uint32_t i = 0; i < queue->entries.begun; i++) {
+        schedule_entry(queue, i)->wish = (unsigned)wish & 7u;
+    }
+}
+
 /* --- taking ----------------------------------------------------------------------------------------------------- */
 
 static void test_takes_one_message_at_a_time_in_order(void **state)
@@ -87,7 +94,7 @@ static void test_a_slot_that_was_used_again_is_another_message(void **state)
     fake_end(queue);
 }
 
-static void test_what_expired_is_given_up(void **state)
+static void test_what_expired_is_given_up_when_it_has_failed(void **state)
 {
     (void)state;
     struct queue *queue = fake_queue();
@@ -95,17 +102,57 @@ static void test_what_expired_is_given_up(void **state)
     add(queue, 1, 3, 0);
     fake_pass(345600 * UINT64_C(1000) - 2000);
     add(queue, 2, 1, 0);
-    fake_pass(3000);
     struct destination *destination = fake_destination(queue, domain);
-    assert_int_equal(schedule_take(queue, destination, taken, 10), 1);
-    assert_int_equal(schedule_entry(queue, taken[0])->slot, 2);
-    assert_int_equal(fake_verdicts(LEND_EXPIRED), 3);
+    schedule_unreachable(queue, destination, BYTES("timed out"));
+    fake_pass(3000);
+    schedule_expire(queue, destination);                       /* nothing has failed since */
+    schedule_error(queue, destination, BYTES("mailbox full")); /* nor has what another one met to do with it */
+    schedule_expire(queue, destination);
+    assert_int_equal(schedule_take(queue, destination, taken, 10), 3); /* their last attempt */
+    assert_int_equal(fake_verdicts(LEND_EXPIRED), 0);
     schedule_return(queue, taken[0]);
+    schedule_return(queue, taken[1]);
+    schedule_return(queue, taken[2]);
+    schedule_unreachable(queue, destination, BYTES("timed out"));
+    schedule_expire(queue, destination);
+    assert_int_equal(fake_verdicts(LEND_EXPIRED), 3);
+    assert_int_equal(destination->ready, 1);
     fake_pass(345600 * UINT64_C(1000));
+    schedule_unreachable(queue, destination, BYTES("timed out"));
     schedule_expire(queue, destination);
     assert_int_equal(fake_verdicts(LEND_EXPIRED), 4);
     assert_null(fake_destination(queue, domain));
     assert_int_equal(fake.idle_calls, 1);
+    fake_end(queue);
+}
+
+/* What is held does not age, also when it is still held after a start. */
+static void test_what_was_held_is_no_older(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    uint32_t taken[2];
+    add(queue, 1, 1, 0);
+    fake_pass(100000 * UINT64_C(1000));
+    wish_all(queue, QUEUE_HOLD);
+    schedule_sweep(queue);
+    assert_int_equal(fake_verdicts(LEND_HELD), 1);
+    fake_pass(500000 * UINT64_C(1000));
+    struct schedule_item item = {.slot = 2,
+                                 .arrival_s = fake_now_s() - 600000,
+                                 .next_attempt_s = fake_now_s() - 500000,
+                                 .attempts = 1,
+                                 .held = true,
+                                 .spool = FAKE_SPOOL};
+    schedule_add(queue, bytes_of_string(domain), &item, 1);
+    wish_all(queue, QUEUE_RELEASE);
+    schedule_sweep(queue);
+    struct destination *destination = fake_destination(queue, domain);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(schedule_take(queue, destination, &taken[i], 1), 1);
+        assert_int_equal(schedule_entry(queue, taken[i])->arrival_s, fake_now_s() - 100000);
+        schedule_finish(queue, taken[i]);
+    }
     fake_end(queue);
 }
 
@@ -471,7 +518,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_takes_one_message_at_a_time_in_order),
         cmocka_unit_test(test_a_slot_that_was_used_again_is_another_message),
-        cmocka_unit_test(test_what_expired_is_given_up),
+        cmocka_unit_test(test_what_expired_is_given_up_when_it_has_failed),
+        cmocka_unit_test(test_what_was_held_is_no_older),
         cmocka_unit_test(test_a_kept_destination_outlives_its_entries),
         cmocka_unit_test(test_deferred_entries_come_at_their_time),
         cmocka_unit_test(test_an_earlier_entry_moves_the_timer),
