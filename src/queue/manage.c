@@ -76,13 +76,14 @@ uint32_t manage_entries(const struct queue *queue, const struct manage_match *ma
     return count;
 }
 
-/* Release means those that are held, the rest means all that are not yet what it asks for. */
+/* Release means those that are held, the rest means all that are not yet what it asks for. What is ready is to be
+ * retried as well: its destination may be waiting for a host to come back. */
 static bool applies(const struct queue_entry *entry, enum queue_wish wish)
 {
     switch (wish) {
     case QUEUE_RELEASE: return entry->place == QUEUE_PARKED || entry->wish == QUEUE_HOLD;
     case QUEUE_HOLD: return entry->place != QUEUE_PARKED;
-    case QUEUE_RETRY: return entry->place != QUEUE_PARKED && entry->place != QUEUE_READY;
+    case QUEUE_RETRY: return entry->place != QUEUE_PARKED;
     default: return true;
     }
 }

@@ -352,6 +352,22 @@ def test_host_comes_back(serve, sink):
     assert sorted(sink.recipients()) == sorted(f"b{number}@b.test" for number in range(10))
 
 
+def test_a_retry_does_not_wait_for_the_pause_of_a_host(serve, sink):
+    """What is ready waits as well, when its host was not there; to retry it means to ask the host now."""
+    server = serve(retry={"schedule": ("1h",)})
+    sink.close()
+    send(server.port, "a@a.test", ["b@first.test"], BODY)
+    server.wait_metric("recipients_deferred_total", 1)
+    send(server.port, "a@a.test", ["b@second.test"], BODY)
+    wait_until(lambda: "ready" in server.cli("list", "--domain", "second.test"), 5, "mail behind the one that was tried")
+    sink.open()
+    begin = time.monotonic()
+    assert server.cli("retry", "--domain", "second.test").startswith("1 ")
+    sink.wait(1)
+    assert time.monotonic() - begin < 3, "the pause is five seconds"
+    assert sink.recipients() == ["b@second.test"]
+
+
 def test_odd_replies_are_understood(crowd, home):
     odd = {"empty lines": b"250-\r\n250-\r\n250 \r\n", "no text": b"250\r\n", "no status": b"250 no status\r\n",
            "8 bits": b"250 \xff\xfe\x80\r\n", "bare LF": b"250 x\n", "150 lines": b"250-a\r\n" * 150 + b"250 end\r\n"}
