@@ -82,11 +82,11 @@ static void count_written(const struct event_log *log, uint64_t lines)
     }
 }
 
-static void complain(struct event_log *log, const char *what, int error)
+static void complain(struct event_log *log, const char *what, const char *why)
 {
     if (log->shard->now_ms >= log->complain_after_ms) {
         log->complain_after_ms = log->shard->now_ms + COMPLAIN_MS;
-        log_line(LOG_WARNING, what, "shard=%u path=%s error=\"%s\"", log->shard->index, log->path, strerror(error));
+        log_line(LOG_WARNING, what, "shard=%u path=%s error=\"%s\"", log->shard->index, log->path, why);
     }
 }
 
@@ -113,6 +113,7 @@ void event_log_write(struct shard *shard, const struct event *event)
     struct buffer out = {.data = half->data, .length = half->length + 1, .capacity = BUFFER_BYTES};
     if (!event_format(&out, event, shard->index, shard->wall_ms)) {
         count_lost(log, 1);
+        complain(log, "events are lost", "more of them than the disk takes");
         return;
     }
     if (half->length == 0) {
@@ -175,7 +176,7 @@ static void written(struct event_log *log, int result)
             return;
         }
     } else {
-        complain(log, "events are lost", result < 0 ? -result : ENOSPC);
+        complain(log, "events are lost", strerror(result < 0 ? -result : ENOSPC));
     }
     end_write(log);
 }
@@ -207,7 +208,7 @@ static void begin_shift(struct event_log *log)
 
 static void fail_rotation(struct event_log *log, int error)
 {
-    complain(log, "event log cannot be rotated", error);
+    complain(log, "event log cannot be rotated", strerror(error));
     log->rotate_after_ms = log->shard->now_ms + FAILED_ROTATION_MS;
 }
 
@@ -258,7 +259,7 @@ static void step_done(struct op *op, int result, uint32_t flags)
     case SHIFT: shifted(log, result); break;
     case SYNC:
         if (result < 0) {
-            complain(log, "event log cannot be synced", -result);
+            complain(log, "event log cannot be synced", strerror(-result));
         }
         break;
     case IDLE: CHECK(step != IDLE);

@@ -314,9 +314,25 @@ static void test_more_than_the_buffers_hold_is_lost_and_counted(void **state)
     struct bench *bench = *state;
     unsigned first = 0;
     unsigned unreadable = 0;
+    int said[2];
+    char text[4096] = "";
+    assert_int_equal(pipe2(said, O_NONBLOCK), 0);
+    int real_stderr = dup(STDERR_FILENO);
+    log_set_level(LOG_WARNING);
     start(bench);
+    dup2(said[1], STDERR_FILENO);
     call_write(bench, 20000); /* in one turn */
     settle(bench, 20000);
+    dup2(real_stderr, STDERR_FILENO);
+    log_set_level(LOG_ERROR);
+    assert_true(read(said[0], text, sizeof text - 1) > 0);
+    const char *line = strstr(text, "msg=\"events are lost\"");
+    assert_non_null(line);
+    assert_non_null(strstr(line, "error=\"more of them than the disk takes\""));
+    assert_null(strstr(line + 5, "msg=\"events are lost\"")); /* once a minute */
+    close(real_stderr);
+    close(said[0]);
+    close(said[1]);
     assert_true(lost(bench) > 0 && written(bench) > 500);
     uint64_t kept = written(bench);
     stop(bench);
