@@ -1,6 +1,7 @@
 #include "delivery/maildir.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -39,6 +40,7 @@ struct maildir_job {
     struct bytes wire;  /* what is left of the one before */
     struct maildir_text text;
     struct maildir_file file;
+    char reason[96];
 };
 
 struct maildirs {
@@ -144,7 +146,8 @@ static void job_end(struct maildir_job *job, bool corrupt)
     delivery_progress(job->maildirs->delivery);
 }
 
-static struct outcome_cause cause_of(int error)
+/* The text lives until the next error. Whose mailbox it is the outcome says; what is wrong with it, the system. */
+static struct outcome_cause cause_of(struct maildir_job *job, int error)
 {
     switch (error) {
     case -EDQUOT: return outcome_local(false, 2, 2, "the mailbox is over its quota");
@@ -153,7 +156,9 @@ static struct outcome_cause cause_of(int error)
     case -EPERM:
     case -EROFS: return outcome_local(false, 3, 5, "the mailbox may not be written to");
     case -ENAMETOOLONG: return outcome_local(false, 3, 5, "the path of the mailbox is too long");
-    default: return outcome_local(false, 3, 0, "the mailbox cannot be written");
+    default:
+        snprintf(job->reason, sizeof job->reason, "the mailbox cannot be written: %s", strerrordesc_np(-error));
+        return outcome_local(false, 3, 0, job->reason);
     }
 }
 
@@ -163,7 +168,7 @@ static void file_done(struct maildir_file *file, int error)
     if (error == 0) {
         outcome_arrived(&job->attempt, job->recipient, "delivered to the mailbox");
     } else {
-        struct outcome_cause cause = cause_of(error);
+        struct outcome_cause cause = cause_of(job, error);
         outcome_recipient(&job->attempt, job->recipient, &cause);
     }
     job->recipient++;
@@ -212,7 +217,7 @@ static void job_next(struct maildir_job *job)
             maildir_file_begin(file);
             return;
         }
-        struct outcome_cause cause = cause_of(-ENAMETOOLONG);
+        struct outcome_cause cause = cause_of(job, -ENAMETOOLONG);
         outcome_recipient(attempt, job->recipient++, &cause);
     }
     job_end(job, false);
