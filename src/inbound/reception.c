@@ -20,7 +20,7 @@
 
 #include "base/check.h"
 #include "core/clock.h"
-#include "inbound/body.h"
+#include "inbound/body_store.h"
 #include "inbound/envelope_writer.h"
 #include "inbound/prologue.h"
 #include "inbound/session_event.h"
@@ -28,25 +28,8 @@
 #include "spool/envelope.h"
 
 static_assert(RECEPTION_ENVELOPE_BYTES_MAX + 4 * LIMIT_EXTENT_BYTES <= LIMIT_BATCH_BYTES, "a message is one record");
-static_assert(BODY_EXTENT_CHUNKS <= SPOOL_PIECES_MAX, "a body is one record's pieces");
 
 enum state { OPEN, FINISHING, COMMITTING, FINISHED };
-
-struct flight {
-    struct spool_append append;
-    struct reception *reception;
-    struct body body;
-    uint32_t index; /* of the extent */
-    bool busy;
-};
-
-struct large {
-    struct flight flights[RECEPTION_EXTENTS_IN_FLIGHT];
-    unsigned in_flight;
-    uint32_t count;
-    uint32_t capacity;
-    struct spool_format_extent *extents; /* payload_bytes 0: not written yet */
-};
 
 struct reception {
     struct inbound *inbound;
@@ -54,8 +37,8 @@ struct reception {
     void (*changed)(void *owner);
     void *owner; /* NULL: let go */
     enum state state;
-    enum err err;
-    uint64_t id; /* 0: none yet */
+    enum err err; /* of the commit, once it is FINISHED */
+    uint64_t id;  /* 0: none yet */
     uint64_t arrival_ms;
     uint64_t finished_ns;
     uint64_t message_bytes;
@@ -63,8 +46,7 @@ struct reception {
     struct header_scan header;
     const char *tls_version; /* NULL: in clear text */
     struct peer peer;
-    struct body body;
-    struct large *large; /* NULL while the body is small */
+    struct body_store store;
     struct spool_append append;
     struct envelope_writer envelope;
     size_t prologue_length;
@@ -90,6 +72,8 @@ enum err reception_add_recipient(struct reception *reception, const struct addre
 
 /* --- the beginning and the end --- */
 
+static void store_changed(struct body_store *store);
+
 struct reception *reception_begin(struct inbound *inbound, const struct reception_client *client,
                                   const struct address *sender, const struct params_mail *params,
                                   void (*changed)(void *owner), void *owner)
@@ -110,8 +94,7 @@ struct reception *reception_begin(struct inbound *inbound, const struct receptio
     reception->header = (struct header_scan){0};
     reception->tls_version = client->tls != NULL ? client->tls->version : NULL;
     reception->peer = *client->trace_peer;
-    reception->body = (struct body){0};
-    reception->large = NULL;
+    body_store_init(&reception->store, inbound, &reception->id, store_changed);
     const struct envelope_writer_setup setup = {.pool = &inbound->bodies, .wall_ms = inbound->shard->wall_ms};
     if (envelope_writer_begin(&reception->envelope, &setup, client, sender, params) != ERR_OK) {
         reception_release(reception);
@@ -125,25 +108,16 @@ struct bytes reception_sender(const struct reception *reception)
     return envelope_find(buffer_bytes(&reception->envelope.bytes), ENVELOPE_SENDER);
 }
 
-static bool in_flight(const struct reception *reception)
-{
-    return reception->large != NULL && reception->large->in_flight != 0;
-}
-
 /* Frees it when nobody needs it any more. */
 static void dispose(struct reception *reception)
 {
-    if (reception->owner != NULL || in_flight(reception) || reception->state == FINISHING ||
+    if (reception->owner != NULL || body_store_in_flight(&reception->store) || reception->state == FINISHING ||
         reception->state == COMMITTING) {
         return;
     }
     struct inbound *inbound = reception->inbound;
     envelope_writer_free(&reception->envelope);
-    body_free(&reception->body, &inbound->bodies);
-    if (reception->large != NULL) {
-        free(reception->large->extents);
-        free(reception->large);
-    }
+    body_store_free(&reception->store);
     profile_give(reception->profile);
     block_pool_give(&inbound->receptions, reception);
     inbound->reception_count--;
@@ -160,128 +134,30 @@ static void report(struct reception *reception)
     }
 }
 
-static void abandon_extents(struct reception *reception)
-{
-    struct large *large = reception->large;
-    for (uint32_t i = 0; large != NULL && i < large->count; i++) {
-        if (large->extents[i].payload_bytes != 0) {
-            spool_abandon_extent(spool_of(reception), &large->extents[i]);
-            large->extents[i].payload_bytes = 0;
-        }
-    }
-}
-
-/* The message will not be stored: what there is of it goes, what is still to come will be drained. */
-static void fail(struct reception *reception, enum err err)
-{
-    if (reception->err == ERR_OK) {
-        reception->err = err;
-        body_free(&reception->body, &reception->inbound->bodies);
-        abandon_extents(reception);
-    }
-}
-
 void reception_release(struct reception *reception)
 {
     CHECK(reception->owner != NULL);
     reception->owner = NULL;
     if (reception->state == OPEN) {
-        fail(reception, ERR_CLOSED);
+        body_store_fail(&reception->store, ERR_CLOSED);
     }
     dispose(reception);
 }
 
-/* --- large bodies --- */
-
-static uint64_t id_of(struct reception *reception)
-{
-    if (reception->id == 0) {
-        reception->id = spool_new_id(spool_of(reception));
-    }
-    return reception->id;
-}
-
-static bool become_large(struct reception *reception)
-{
-    if (reception->large == NULL) {
-        reception->large = calloc(1, sizeof *reception->large);
-    }
-    struct large *large = reception->large;
-    if (large == NULL || large->count < large->capacity) {
-        return large != NULL;
-    }
-    uint32_t capacity = large->capacity == 0 ? 16 : large->capacity * 2;
-    struct spool_format_extent *extents = realloc(large->extents, capacity * sizeof *extents);
-    if (extents == NULL) {
-        return false;
-    }
-    large->extents = extents;
-    large->capacity = capacity;
-    return true;
-}
-
-static void advance(struct reception *reception);
-
-static void extent_done(struct spool_append *append, enum err err)
-{
-    struct flight *flight = CONTAINER_OF(append, struct flight, append);
-    struct reception *reception = flight->reception;
-    struct large *large = reception->large;
-    body_free(&flight->body, &reception->inbound->bodies);
-    flight->busy = false;
-    large->in_flight--;
-    if (err != ERR_OK) {
-        fail(reception, err);
-    } else if (reception->err != ERR_OK) {
-        spool_abandon_extent(spool_of(reception), &append->extent);
-    } else {
-        large->extents[flight->index] = append->extent;
-    }
-    advance(reception);
-    report(reception);
-}
-
-static void append_extent(struct reception *reception)
-{
-    if (!become_large(reception)) {
-        fail(reception, ERR_NO_MEMORY);
-        return;
-    }
-    struct large *large = reception->large;
-    struct flight *flight = &large->flights[0];
-    while (flight->busy) {
-        flight++;
-    }
-    flight->busy = true;
-    flight->reception = reception;
-    flight->index = large->count;
-    large->extents[large->count++] = (struct spool_format_extent){0};
-    large->in_flight++;
-    body_cut_extent(&reception->body, &flight->body);
-    struct iovec pieces[BODY_EXTENT_CHUNKS];
-    unsigned count = body_gather(&flight->body, pieces, BODY_EXTENT_CHUNKS);
-    flight->append.done = extent_done;
-    spool_append_extent(spool_of(reception), &flight->append, id_of(reception), pieces, count);
-}
+/* --- the body --- */
 
 bool reception_stalled(const struct reception *reception)
 {
-    return reception->body.chunks > BODY_EXTENT_CHUNKS;
+    return body_store_stalled(&reception->store);
 }
 
 void reception_body(struct reception *reception, struct bytes piece)
 {
     CHECK(reception->state == OPEN);
-    if (reception->err != ERR_OK) {
-        return;
-    }
     if (reception->profile->role == INBOUND_SUBMISSION) {
         header_scan(&reception->header, piece);
     }
-    if (!body_append(&reception->body, &reception->inbound->bodies, piece)) {
-        fail(reception, ERR_NO_MEMORY);
-    }
-    advance(reception);
+    body_store_append(&reception->store, piece);
 }
 
 /* --- the commit --- */
@@ -308,6 +184,7 @@ static void commit_done(struct spool_append *append, enum err err)
     reception->state = FINISHED;
     reception->err = err;
     if (err == ERR_OK) {
+        body_store_keep(&reception->store);
         struct bytes envelope = buffer_bytes(&reception->envelope.bytes);
         enqueue_message(inbound->shard, spool_of(reception), append->slot, reception->arrival_ms, envelope);
         metric_add(&metrics->messages_accepted, 1);
@@ -325,8 +202,7 @@ static void commit_done(struct spool_append *append, enum err err)
             .tls = reception->tls_version,
         });
     } else {
-        body_free(&reception->body, &inbound->bodies);
-        abandon_extents(reception);
+        body_store_fail(&reception->store, err);
     }
     report(reception);
 }
@@ -334,7 +210,8 @@ static void commit_done(struct spool_append *append, enum err err)
 static void commit(struct reception *reception)
 {
     struct iovec pieces[BODY_EXTENT_CHUNKS];
-    const struct large *large = reception->large;
+    const struct spool_format_extent *extents;
+    uint32_t extent_count = body_store_extents(&reception->store, &extents);
     struct spool_append *append = &reception->append;
     append->done = commit_done;
     reception->state = COMMITTING;
@@ -347,27 +224,39 @@ static void commit(struct reception *reception)
                              .envelope = buffer_bytes(&reception->envelope.bytes),
                              .prologue = bytes_of(reception->prologue, reception->prologue_length),
                              .body = pieces,
-                             .body_pieces = body_gather(&reception->body, pieces, BODY_EXTENT_CHUNKS),
-                             .extents = large == NULL ? NULL : large->extents,
-                             .extent_count = large == NULL ? 0 : large->count,
+                             .body_pieces = body_gather(&reception->store.body, pieces, BODY_EXTENT_CHUNKS),
+                             .extents = extents,
+                             .extent_count = extent_count,
                          });
 }
 
-/* Goes on as far as it can without waiting. */
+/* The message is whole: commits it as soon as all of its extents are written. */
 static void advance(struct reception *reception)
 {
-    while (reception->body.chunks > BODY_EXTENT_CHUNKS &&
-           (reception->large == NULL || reception->large->in_flight < RECEPTION_EXTENTS_IN_FLIGHT)) {
-        append_extent(reception);
-    }
-    if (reception->state != FINISHING || in_flight(reception)) {
+    if (reception->state != FINISHING || !body_store_settled(&reception->store)) {
         return;
     }
+    reception->err = reception->store.err;
     if (reception->err != ERR_OK) {
         reception->state = FINISHED;
-    } else if (reception->body.chunks <= BODY_EXTENT_CHUNKS) {
+    } else {
         commit(reception);
     }
+}
+
+static void store_changed(struct body_store *store)
+{
+    struct reception *reception = CONTAINER_OF(store, struct reception, store);
+    advance(reception);
+    report(reception);
+}
+
+static uint64_t id_of(struct reception *reception)
+{
+    if (reception->id == 0) {
+        reception->id = spool_new_id(spool_of(reception));
+    }
+    return reception->id;
 }
 
 static void write_prologue(struct reception *reception, const struct reception_client *client, bool utf8)
@@ -400,7 +289,7 @@ void reception_finish(struct reception *reception, const struct reception_client
                        (dot->stuffed == 0 ? SPOOL_FORMAT_DOT_FREE : 0) | (machine->binary ? SPOOL_FORMAT_BINARY : 0) |
                        (machine->crlf_added ? SPOOL_FORMAT_CRLF_ADDED : 0) |
                        (reception->profile->durability == INBOUND_RELAXED ? SPOOL_FORMAT_RELAXED : 0);
-    if (reception->err == ERR_OK) {
+    if (reception->store.err == ERR_OK) {
         write_prologue(reception, client, machine->utf8);
     }
     advance(reception);

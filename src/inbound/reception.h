@@ -16,7 +16,6 @@
 
 #define RECEPTION_ENVELOPE_BYTES_MIN 1024
 #define RECEPTION_ENVELOPE_BYTES_MAX (2u << 20)
-#define RECEPTION_EXTENTS_IN_FLIGHT 2
 #define RECEPTION_ID_BYTES 17 /* sixteen hexadecimal digits and a NUL */
 #define RECEPTION_SPARE 256   /* kept per shard */
 

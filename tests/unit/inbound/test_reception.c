@@ -1,4 +1,5 @@
 /* Messages on their way into the spool: large ones, and what happens when memory or the disk is short. */
+#include "inbound/body_store.h"
 #include "inbound_fixture.h"
 
 /* A body of lines, deterministic, some of which begin with a (stuffed) dot. Malloc'ed, with the final dot. */
@@ -83,7 +84,7 @@ static void test_large(void **state)
     assert_int_equal(expect_stored(0, body, length), 8);
     expect_stored(1, BODY, strlen(BODY));
     struct snapshot now = snapshot_of(0);
-    assert_in_range(now.extents_in_flight_most, 1, RECEPTION_EXTENTS_IN_FLIGHT);
+    assert_in_range(now.extents_in_flight_most, 1, BODY_STORE_EXTENTS_IN_FLIGHT);
     assert_true(now.body_memory_most <= 3 * LIMIT_EXTENT_BYTES + 2 * BODY_CHUNK_BYTES);
     assert_int_equal(now.body_memory, 0);
     assert_int_equal(now.extents_abandoned, 0);
@@ -121,13 +122,13 @@ static void test_back_pressure(void **state)
     struct sender sender = {.fd = fd, .body = body, .length = length};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, send_all, &sender), 0);
-    WAIT_FOR(now.extents_written == RECEPTION_EXTENTS_IN_FLIGHT &&
+    WAIT_FOR(now.extents_written == BODY_STORE_EXTENTS_IN_FLIGHT &&
              now.body_memory > 3 * LIMIT_EXTENT_BYTES - BODY_CHUNK_BYTES);
     uint64_t memory = snapshot_of(0).body_memory;
     pause_ms(1500);
     struct snapshot now = snapshot_of(0);
     assert_int_equal(now.body_memory, memory);
-    assert_int_equal(now.extents_written, RECEPTION_EXTENTS_IN_FLIGHT);
+    assert_int_equal(now.extents_written, BODY_STORE_EXTENTS_IN_FLIGHT);
     assert_true(memory < 1u << 20);
     fixture_hold(false);
     client_expect(fd, "250");
