@@ -170,18 +170,20 @@ format:
 # --- use --------------------------------------------------------------------------------------------------------
 .PHONY: demo bench run
 demo: ; @$(MAKE) --no-print-directory deps-demo && $(MAKE) --no-print-directory all tools && bench/demo $(BIN)
-bench: ; @$(MAKE) --no-print-directory deps-demo && $(MAKE) --no-print-directory all tools && bench/run $(BIN)
+bench: ; @$(MAKE) --no-print-directory deps-bench && $(MAKE) --no-print-directory all tools && bench/run $(BIN)
 run: all ; $(BIN) serve --config deploy/ringpost-local.conf
 
 # --- what the machine must have ---------------------------------------------------------------------------------
 # Installs only what is missing; a second run does nothing.
-.PHONY: deps deps-build deps-demo deps-test
+.PHONY: deps deps-build deps-demo deps-bench deps-test
 deps deps-build:
 	@WOLFSSL=$(WOLFSSL) deploy/deps/packages build
 	@$(if $(WOLFSSL_LIB),test -e $(WOLFSSL_LIB) || deploy/deps/wolfssl $(DEPS)/wolfssl)
 deps-demo: deps-build
 	@deploy/deps/packages -- python3 openssl libssl-dev
 	@deploy/deps/tools $(DEPS) smtp-source smtp-sink
+deps-bench: deps-demo
+	@deploy/deps/packages -- 'linux-perf|linux-tools-generic|-'
 deps-test: deps-demo
 	@deploy/deps/packages test
 	@deploy/deps/tools $(DEPS) promtool posttls-finger haproxy nginx ngx_mail_module.so testssl

@@ -58,7 +58,7 @@ class Peer:
     """`package` is installed into the overlay once and kept in build/peers; start() gives it a fresh queue."""
     name = package = spool = ""
     variant = ""
-    slower = 10  # so many times fewer messages than ringpost gets, so that a turn does not take minutes
+    slower = 15  # so many times fewer messages than ringpost gets, so that a turn does not take minutes
 
     def __init__(self):
         self.upper = os.path.join(STORE, self.package, "upper")
@@ -205,7 +205,7 @@ smtp_connection_reuse_count_limit = 0
 
 class Exim(Peer):
     name, package, spool = "Exim", "exim4-daemon-light", "/var/spool/exim4"
-    slower = 40
+    slower = 60
 
     def files(self, port, sink_port):
         return {"/etc/exim-bench.conf": f"""primary_hostname = exim.test
@@ -248,7 +248,7 @@ begin retry
 
 class OpenSmtpd(Peer):
     name, package, spool = "OpenSMTPD", "opensmtpd", "/var/spool/smtpd"
-    slower = 20
+    slower = 60
 
     def files(self, port, sink_port):
         return {"/etc/smtpd-bench.conf": f"""smtp limit max-mails 1000000
