@@ -81,18 +81,19 @@
     X(tls_failures, "tls_failures_total", "TLS handshakes that failed")                                            \
     X(mail_deferred, "mailbox_deferred_total", "messages between shards that found the mailbox full")
 
-#define METRIC_GAUGES(X)                                                                   \
-    X(sessions, "sessions", "open SMTP server sessions")                                   \
-    X(tls_sessions, "tls_sessions", "open TLS sessions, both directions")                  \
-    X(outbound_open, "outbound_connections_open", "open outbound connections")             \
-    X(queued_recipients, "queued_recipients", "recipients waiting or in delivery")         \
-    X(queued_messages, "queued_messages", "messages in the spool with a recipient left")   \
-    X(spool_segments, "spool_segments", "segment files")                                   \
-    X(spool_live_bytes, "spool_live_bytes", "bytes of records still needed")               \
-    X(quarantined_messages, "spool_quarantined_messages", "messages that do not verify")   \
-    X(body_memory_bytes, "body_memory_bytes", "memory that holds messages being received") \
-    X(tls_certificate_expires, "tls_certificate_expires_seconds",                          \
-      "when the first certificate of a listener ends, seconds since 1970; 0 without TLS")  \
+#define METRIC_GAUGES(X)                                                                              \
+    X(sessions, "sessions", "open SMTP server sessions")                                              \
+    X(tls_sessions, "tls_sessions", "open TLS sessions, both directions")                             \
+    X(outbound_open, "outbound_connections_open", "open outbound connections")                        \
+    X(queued_recipients, "queued_recipients", "recipients waiting or in delivery")                    \
+    X(queued_messages, "queued_messages", "messages in the spool with a recipient left")              \
+    X(spool_segments, "spool_segments", "segment files")                                              \
+    X(spool_live_bytes, "spool_live_bytes", "bytes of records still needed")                          \
+    X(quarantined_messages, "spool_quarantined_messages", "messages that do not verify")              \
+    X(suspect_segments, "spool_suspect_segments", "segments that a write failed on, not emptied yet") \
+    X(body_memory_bytes, "body_memory_bytes", "memory that holds messages being received")            \
+    X(tls_certificate_expires, "tls_certificate_expires_seconds",                                     \
+      "when the first certificate of a listener ends, seconds since 1970; 0 without TLS")             \
     X(intake_stopped, "intake_stopped", "1 while new mail is refused for lack of space or a failed disk")
 
 /* Microseconds unless the name says otherwise. */

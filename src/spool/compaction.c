@@ -11,6 +11,9 @@
  * mail comes in if the disk can, one segment after the other: what is written meanwhile is mostly moved, stays dense,
  * and, being of one age, dies together. Between the two thresholds nothing moves.
  *
+ * What can never be emptied is left out of all that (compaction_find_kept): moving from it would gain nothing, and what
+ * was moved would be moved again and again, each time leaving another file behind.
+ *
  * Carrying graves is what keeps one stuck message from holding up the whole log: its segment cannot be emptied, so
  * the next one, which has outcomes of its neighbours, cannot either, and so on for ever. A grave is 16 bytes, so that
  * chain is cut cheaply without touching the stuck message.
@@ -28,7 +31,7 @@
 #define COMPACTION_LOWER_PERCENT 110
 #define COMPACTION_LOWER_SEGMENTS 3
 #define COMPACTION_BURST 8           /* times what comes in */
-#define COMPACTION_AGAIN_MS 1000     /* until what could not be moved is tried again; doubled each time */
+#define COMPACTION_AGAIN_MS 1000     /* until what could not be moved, or emptied, is tried again; doubled each time */
 #define COMPACTION_AGAIN_MAX 3600000 /* the longest wait */
 
 static void compaction_timer(struct timer *timer)
@@ -55,6 +58,74 @@ bool compaction_idle(const struct spool *spool)
     return spool->compaction.busy == 0;
 }
 
+/* --- what is kept ----------------------------------------------------------------------------------------------- */
+
+static bool compaction_unsealed(const struct segment *segment)
+{
+    return segment->state == SEGMENT_FULL && !segment->sealed && !segment->sealing && !segment->renew;
+}
+
+/* It stays although all that is live has left it. */
+static bool compaction_stays(const struct segment *segment)
+{
+    return segment->suspect || segment->pinned || segment->quarantined != 0 ||
+           (compaction_unsealed(segment) && segment->graves.count != 0);
+}
+
+/* Has it copies of what was moved out of a segment that is kept? */
+static bool compaction_copies_kept(const struct segment_table *table, const struct segment *segment)
+{
+    for (uint32_t i = 0; i < table->capacity && segment->copies.count != 0; i++) {
+        if (segment_holds(&segment->copies, i) && table->at[i] != NULL && table->at[i]->kept) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool compaction_keep_copies(const struct segment_table *table)
+{
+    bool more = false;
+    for (uint32_t i = 0; i < table->capacity; i++) {
+        struct segment *segment = table->at[i];
+        if (segment != NULL && !segment->kept && compaction_copies_kept(table, segment)) {
+            segment->kept = more = true;
+        }
+    }
+    return more;
+}
+
+/* Kept are those that stay, the one behind an unsealed one (supply.c), and those with copies of what was moved out of
+ * one that is kept. */
+static void compaction_find_kept(struct spool *spool)
+{
+    struct compaction *compaction = &spool->compaction;
+    const struct segment_table *table = &spool->segments;
+    compaction->kept_segments = 0;
+    compaction->kept_bytes = 0;
+    for (uint32_t i = 0; i < table->capacity; i++) {
+        if (table->at[i] != NULL) {
+            table->at[i]->kept = compaction_stays(table->at[i]);
+        }
+    }
+    for (uint32_t i = 0; i < table->capacity; i++) {
+        struct segment *behind = table->at[i] != NULL && compaction_unsealed(table->at[i])
+                                     ? segment_behind(table, table->at[i])
+                                     : NULL;
+        if (behind != NULL) {
+            behind->kept = true;
+        }
+    }
+    while (compaction_keep_copies(table)) {
+    }
+    for (uint32_t i = 0; i < table->capacity; i++) {
+        if (table->at[i] != NULL && table->at[i]->kept) {
+            compaction->kept_segments++;
+            compaction->kept_bytes += table->at[i]->live_bytes;
+        }
+    }
+}
+
 /* --- choice ----------------------------------------------------------------------------------------------------- */
 
 static bool compaction_movable(const struct segment *segment)
@@ -63,18 +134,19 @@ static bool compaction_movable(const struct segment *segment)
            !segment->unmovable;
 }
 
+/* Of what is not kept. */
 static bool compaction_beyond(const struct spool *spool, unsigned percent, unsigned segments)
 {
-    uint64_t used = (uint64_t)(spool->segments.count - spool->segments.spares) * spool->segment_bytes;
-    return used > spool->live_bytes / 100 * percent + (uint64_t)segments * spool->segment_bytes;
+    const struct compaction *compaction = &spool->compaction;
+    uint32_t others = spool->segments.spares + compaction->kept_segments;
+    uint64_t used = (uint64_t)(spool->segments.count - others) * spool->segment_bytes;
+    uint64_t live = spool->live_bytes > compaction->kept_bytes ? spool->live_bytes - compaction->kept_bytes : 0;
+    return used > live / 100 * percent + (uint64_t)segments * spool->segment_bytes;
 }
 
 /* A burst begins above the upper threshold and ends below the lower one. */
 static bool compaction_space_wanted(const struct spool *spool)
 {
-    if (spool->compaction.held) {
-        return false;
-    }
     return compaction_beyond(spool, COMPACTION_UPPER_PERCENT, COMPACTION_UPPER_SEGMENTS) ||
            (spool->compaction.burst && compaction_beyond(spool, COMPACTION_LOWER_PERCENT, COMPACTION_LOWER_SEGMENTS)) ||
            (spool->supply.failed && spool->segments.spares <= SPOOL_RESERVE);
@@ -83,16 +155,20 @@ static bool compaction_space_wanted(const struct spool *spool)
 /* Only graves are left, and they can be carried. */
 static bool compaction_carriable(const struct segment *segment)
 {
-    return compaction_movable(segment) && !segment->suspect && segment->sealed && segment->live == 0 &&
-           segment->states == 0 && segment->lent == 0 && segment->graves.count > 0 && segment->copies.count == 0;
+    return compaction_movable(segment) && !segment->suspect && !segment->pinned && segment->sealed &&
+           segment->live == 0 && segment->states == 0 && segment->lent == 0 && segment->graves.count > 0 &&
+           segment->copies.count == 0;
 }
 
-/* Lower is better; UINT64_MAX: not now. */
+/* Lower is better; UINT64_MAX: not now. What is kept may be moved out of a suspect segment all the same. */
 static uint64_t compaction_score(const struct spool *spool, const struct segment *segment, bool idle)
 {
     uint64_t weight = segment_weight(segment);
     if (segment->suspect || (segment->condemned && weight > 0)) {
         return compaction_movable(segment) && weight > 0 ? 0 : UINT64_MAX;
+    }
+    if (segment->kept) {
+        return UINT64_MAX;
     }
     bool space = compaction_space_wanted(spool);
     if ((space || segment->condemned) && compaction_carriable(segment)) {
@@ -156,6 +232,15 @@ static struct mover *compaction_free_mover(struct compaction *compaction)
     return NULL;
 }
 
+void compaction_retry(struct spool *spool)
+{
+    struct compaction *compaction = &spool->compaction;
+    if (compaction->again_ms == 0) {
+        compaction->again_ms = spool->shard->now_ms + compaction->again_wait_ms;
+        compaction->again_wait_ms *= compaction->again_wait_ms < COMPACTION_AGAIN_MAX ? 2 : 1;
+    }
+}
+
 static void compaction_give_up(struct spool *spool)
 {
     struct compaction *compaction = &spool->compaction;
@@ -163,9 +248,8 @@ static void compaction_give_up(struct spool *spool)
     compaction->victim = NULL;
     /* What could not be moved now (outcomes in flight) may be later, or when the next segment is full. */
     victim->unmovable = compaction->moved == 0;
-    if (victim->unmovable && compaction->again_ms == 0) {
-        compaction->again_ms = spool->shard->now_ms + compaction->again_wait_ms;
-        compaction->again_wait_ms *= compaction->again_wait_ms < COMPACTION_AGAIN_MAX ? 2 : 1;
+    if (victim->unmovable) {
+        compaction_retry(spool);
     }
 }
 
@@ -221,10 +305,10 @@ static void compaction_again(struct spool *spool)
     spool->compaction.again_ms = 0;
     for (uint32_t i = 0; i < spool->segments.capacity; i++) {
         if (spool->segments.at[i] != NULL) {
-            spool->segments.at[i]->unmovable = false;
+            spool->segments.at[i]->unmovable = spool->segments.at[i]->refused = false;
         }
     }
-    spool->compaction.wanted = true;
+    spool->compaction.wanted = spool->look = true;
 }
 
 void compaction_renew(struct spool *spool)
@@ -243,22 +327,10 @@ void compaction_finished(struct spool *spool, bool moved, uint64_t bytes)
     SPOOL_COUNT(spool, spool_compacted_bytes, moved ? bytes : 0);
 }
 
-/* A suspect segment is never emptied, so neither is what was moved out of it, nor what was moved out of that: moving
- * for space would gain none, and never end. */
-static bool compaction_held(const struct spool *spool)
-{
-    for (uint32_t i = 0; i < spool->segments.capacity; i++) {
-        if (spool->segments.at[i] != NULL && spool->segments.at[i]->suspect) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void compaction_next(struct spool *spool)
 {
     struct compaction *compaction = &spool->compaction;
-    compaction->held = compaction_held(spool);
+    compaction_find_kept(spool);
     compaction->burst = compaction_space_wanted(spool);
     compaction->wanted = !compaction->idle; /* look again when it is quiet */
     compaction->victim = compaction_choose(spool, compaction->idle);

@@ -21,13 +21,14 @@ struct compaction {
     bool wanted; /* something changed that may be worth it */
     bool due;
     bool idle;    /* nothing much was received in the last tick */
-    bool held;    /* by a suspect segment: nothing is moved for space */
     bool burst;   /* space is being made */
     bool carried; /* the victim's graves were tried */
     bool urgent;  /* the disk failed or is full: no rate limit */
+    uint32_t kept_segments;
+    uint64_t kept_bytes; /* live, in them */
     uint32_t bytes_per_second;
     int64_t budget;    /* bytes */
-    uint64_t again_ms; /* when what could not be moved is tried again; 0: there is nothing */
+    uint64_t again_ms; /* when what could not be moved or emptied is tried again; 0: there is nothing */
     uint64_t again_wait_ms;
     uint64_t seen_bytes; /* the writer's appended_bytes at the last tick */
     struct segment *victim;
@@ -45,6 +46,8 @@ void compaction_free(struct spool *spool);
 void compaction_run(struct spool *spool);
 bool compaction_idle(const struct spool *spool);
 
+/* What could not be moved, or emptied, is tried again after a while that grows each time, or when a segment is full. */
+void compaction_retry(struct spool *spool);
 /* The segment is being emptied, or may have become movable. */
 void compaction_forget(struct spool *spool, const struct segment *segment);
 void compaction_renew(struct spool *spool);

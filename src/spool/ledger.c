@@ -31,7 +31,7 @@ static void ledger_drop_state(struct spool *spool, uint16_t index)
 static void ledger_hold(struct segment *holder, struct segment_set *set, const struct segment *held)
 {
     if (holder != held && !segment_hold(set, held->index)) {
-        holder->suspect = true;
+        holder->pinned = true;
     }
 }
 

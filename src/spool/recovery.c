@@ -430,7 +430,11 @@ static enum err recovery_scan(struct recovery *recovery, struct segment *segment
     }
     segment_set_state(&spool->segments, segment, SEGMENT_FULL);
     /* After a crash of the process alone its last writes are in memory and not yet on the disk. */
-    segment->suspect = fdatasync(segment->fd) != 0;
+    if (fdatasync(segment->fd) != 0) {
+        recovery_warn(recovery, segment, 0, "not synced, and moved elsewhere");
+        SPOOL_COUNT(spool, spool_write_errors, 1);
+        spool_suspect(spool, segment);
+    }
     segment->used = scan.next_offset;
     segment->first_sequence = scan.first_sequence;
     segment->end_sequence = spool->next_sequence = scan.next_sequence;

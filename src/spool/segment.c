@@ -119,6 +119,19 @@ struct segment *segment_of_number(const struct segment_table *table, uint32_t nu
     return NULL;
 }
 
+struct segment *segment_behind(const struct segment_table *table, const struct segment *segment)
+{
+    struct segment *best = NULL;
+    for (uint32_t i = 0; i < table->capacity; i++) {
+        struct segment *other = table->at[i];
+        if (other != NULL && other->state == SEGMENT_FULL && other->number > segment->number &&
+            (best == NULL || other->number < best->number)) {
+            best = other;
+        }
+    }
+    return best;
+}
+
 void segment_name(uint32_t file, char ret_name[SEGMENT_NAME_BYTES])
 {
     snprintf(ret_name, SEGMENT_NAME_BYTES, "%08u.seg", file);
@@ -253,14 +266,14 @@ uint64_t segment_weight(const struct segment *segment)
 
 bool segment_unneeded(const struct segment *segment)
 {
-    return !segment->sealing && !segment->suspect && !segment->unsynced && segment->quarantined == 0 &&
+    return !segment->sealing && !segment->pinned && !segment->unsynced && segment->quarantined == 0 &&
            segment->live == 0 && segment->states == 0 && segment->loose == 0 && segment->lent == 0 &&
            segment->graves.count == 0 && segment->copies.count == 0;
 }
 
 bool segment_recyclable(const struct segment *segment)
 {
-    return segment->state == SEGMENT_FULL && segment_unneeded(segment);
+    return segment->state == SEGMENT_FULL && !segment->refused && segment_unneeded(segment);
 }
 
 bool segment_note(struct segment *segment, const struct spool_format_entry *entry)

@@ -11,6 +11,8 @@
  *   copies   messages that were moved here from another segment that still exists: emptied first, a restart would find
  *            the older copy, and not what happened to the newer one
  *
+ * That a write to it failed (suspect) does not matter for this: emptying writes a header anew, and the file is removed.
+ *
  * graves and copies are sets of segments: they are let go when that segment's new header is durable.
  */
 #ifndef SPOOL_SEGMENT_H
@@ -58,7 +60,10 @@ struct segment {
     uint32_t quarantined; /* damaged records: the file is kept for the operator */
     uint16_t index;       /* in the table */
     enum segment_state state;
-    bool suspect;  /* a write or sync failed: what the disk holds is unknown. Kept as long as the process lives */
+    bool suspect;  /* a write or sync failed: what the disk holds is unknown. Emptied and removed, never used again */
+    bool refused;  /* emptying it failed: not now */
+    bool pinned;   /* a hold could not be noted for want of memory. Kept as long as the process lives */
+    bool kept;     /* compaction's: nothing that is moved out of it makes it empty */
     bool unsynced; /* written, but not yet known to be durable */
     bool sealing;
     bool sealed;     /* has SEAL and trailer */
@@ -95,6 +100,9 @@ struct segment *segment_spare(const struct segment_table *table);
 struct segment *segment_of_epoch(const struct segment_table *table, uint64_t epoch);
 /* One that is no spare and has a number with these low 32 bits, or NULL. */
 struct segment *segment_of_number(const struct segment_table *table, uint32_t number);
+
+/* The FULL one with the next number, or NULL. */
+struct segment *segment_behind(const struct segment_table *table, const struct segment *segment);
 
 void segment_name(uint32_t file, char ret_name[SEGMENT_NAME_BYTES]);
 

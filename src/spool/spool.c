@@ -64,7 +64,9 @@ static void spool_show(struct spool *spool)
     spool->shown_segments = spool->segments.count;
     spool->shown_live_bytes = spool->live_bytes;
     spool->shown_intake = intake;
+    metric_add(&metrics->suspect_segments, spool->suspects - spool->shown_suspects);
     spool->shown_quarantined = spool->quarantined_messages;
+    spool->shown_suspects = spool->suspects;
 }
 
 static void spool_turn(struct shard_hook *hook)
@@ -244,6 +246,7 @@ void spool_close(struct spool *spool)
         metric_subtract(&spool->shard->metrics->spool_live_bytes, spool->shown_live_bytes);
         metric_subtract(&spool->shard->metrics->intake_stopped, spool->shown_intake);
         metric_subtract(&spool->shard->metrics->quarantined_messages, spool->shown_quarantined);
+        metric_subtract(&spool->shard->metrics->suspect_segments, spool->shown_suspects);
     }
     spool_free(spool);
 }

@@ -45,6 +45,7 @@ struct spool {
     uint64_t live_bytes;
     uint64_t quarantined;          /* records and messages, since the start */
     uint64_t quarantined_messages; /* there are */
+    uint64_t suspects;             /* segments that a write failed on */
     unsigned failures;             /* of writes and syncs */
     bool intake_full;
     /* What the gauges hold of ours. */
@@ -52,11 +53,19 @@ struct spool {
     uint64_t shown_live_bytes;
     uint64_t shown_intake;
     uint64_t shown_quarantined;
+    uint64_t shown_suspects;
 };
 
 /* metrics is NULL in tests */
 #define SPOOL_COUNT(spool, field, n) \
     ((spool)->shard->metrics != NULL ? metric_add(&(spool)->shard->metrics->field, (n)) : (void)0)
+
+/* What the disk holds of the segment is unknown from here on. */
+static inline void spool_suspect(struct spool *spool, struct segment *segment)
+{
+    spool->suspects += !segment->suspect;
+    segment->suspect = true;
+}
 
 static inline struct segment *spool_segment(const struct spool *spool, uint16_t index)
 {

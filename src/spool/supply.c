@@ -2,7 +2,7 @@
  *
  *   make     open temporary -> fallocate -> zero bytes and header -> fsync -> rename -> fsync of the directory -> SPARE
  *   empty    a FULL segment that is not needed any more: new header, written with DSYNC                        -> SPARE
- *   remove   a spare that is too many: unlink
+ *   remove   a spare that is too many, or a segment that a write failed on, once emptied: unlink
  *
  * The zero bytes are written, not only allocated, so that a later write changes data and no metadata: a sync of it is
  * one write to the disk and no journal commit.
@@ -10,6 +10,9 @@
  * A segment counts as emptied only when its new header is durable, and only then are the graves let go that other
  * segments hold for it. A file is never unlinked while it has records: an unlink that a power cut undoes would bring
  * them all back, after their outcomes were emptied. A spare that comes back is a spare.
+ *
+ * Also a segment that a write failed on: its header is written anew, so this write says what became of it, whatever the
+ * kernel has forgotten of the one that failed. If it fails, too, nothing changes, and it is tried again later.
  *
  * When no file can be made, spares run down to SPOOL_RESERVE; those are for outcomes, bounces and compaction.
  */
@@ -79,11 +82,12 @@ static void supply_renew(struct spool *spool, const struct segment *segment)
 
 static void supply_spare(struct spool *spool, struct segment *segment)
 {
+    CHECK(!segment->suspect);
     segment->number = spool->supply.number;
     segment->epoch = spool->supply.epoch;
     segment->used = SPOOL_FORMAT_HEADER_BYTES;
-    segment->renew = false;
     segment->sealed = segment->fresh = segment->unsealable = segment->unmovable = segment->condemned = false;
+    segment->renew = segment->refused = false;
     segment_set_state(&spool->segments, segment, SEGMENT_SPARE);
     spool->supply.phase = SUPPLY_IDLE;
     spool->supply.failed = spool->supply.wanted = false;
@@ -202,6 +206,17 @@ static void supply_empty(struct spool *spool, struct segment *segment)
     ring_writev(spool->shard->ring, &supply->op, segment->fd, supply->pieces, 1, 0, true);
 }
 
+/* Of a file without records; it comes back as a spare when a power cut undoes it. */
+static void supply_unlink(struct spool *spool, struct segment *segment)
+{
+    struct supply *supply = &spool->supply;
+    supply->segment = segment;
+    segment_set_state(&spool->segments, segment, SEGMENT_MAKING);
+    segment_name(segment->file, supply->name);
+    supply->phase = SUPPLY_REMOVE;
+    ring_unlinkat(spool->shard->ring, &supply->op, spool->directory, supply->name);
+}
+
 static void supply_emptied(struct spool *spool, int result)
 {
     struct segment *segment = spool->supply.segment;
@@ -210,23 +225,30 @@ static void supply_emptied(struct spool *spool, int result)
         log_line(LOG_ERROR, "segment not emptied", "path=%s file=%u error=\"%s\"", spool->path, segment->file,
                  strerror(result < 0 ? -result : EIO));
         SPOOL_COUNT(spool, spool_write_errors, 1);
-        segment->suspect = true;
+        spool_suspect(spool, segment);
+        segment->refused = true;
         segment_set_state(&spool->segments, segment, SEGMENT_FULL);
         spool->supply.phase = SUPPLY_IDLE;
+        compaction_retry(spool);
         return;
     }
     SPOOL_COUNT(spool, spool_overhead_bytes, sizeof spool->supply.page);
     segment_let_go(&spool->segments, segment->index);
-    supply_spare(spool, segment);
     spool->supply.emptied++;
     spool->supply.backing_off = false; /* space came back: a new file may succeed as well */
     spool->look = true;
+    if (segment->suspect) {
+        log_line(LOG_INFO, "suspect segment emptied and removed", "path=%s file=%u", spool->path, segment->file);
+        spool->suspects--;
+        supply_unlink(spool, segment); /* a new file in its place is written to from end to end before it is used */
+        return;
+    }
+    supply_spare(spool, segment);
     SPOOL_COUNT(spool, spool_segments_recycled, 1);
 }
 
 static void supply_remove(struct spool *spool)
 {
-    struct supply *supply = &spool->supply;
     struct segment *last = NULL;
     for (uint32_t i = 0; i < spool->segments.capacity; i++) {
         struct segment *segment = spool->segments.at[i];
@@ -234,11 +256,7 @@ static void supply_remove(struct spool *spool)
             last = segment;
         }
     }
-    supply->segment = last;
-    segment_set_state(&spool->segments, last, SEGMENT_MAKING);
-    segment_name(last->file, supply->name);
-    supply->phase = SUPPLY_REMOVE;
-    ring_unlinkat(spool->shard->ring, &supply->op, spool->directory, supply->name);
+    supply_unlink(spool, last);
 }
 
 /* --- the machine ------------------------------------------------------------------------------------------------ */
@@ -301,14 +319,8 @@ static void supply_done(struct op *op, int result, uint32_t flags)
     }
 }
 
-static bool supply_before(const struct segment *a, const struct segment *b)
-{
-    return b == NULL || (a->renew != b->renew ? a->renew : a->number < b->number);
-}
-
 /* A start scans a segment that was not sealed. What a failed write has left there, or a crash behind the last durable
- * record, is then told from mail by the first sequence of the segment that follows: that one has to stay as long. (Not
- * what a start found empty: it holds no records, and nothing else may be emptied before it.) */
+ * record, is then told from mail by the first sequence of the segment that follows: that one has to stay as long. */
 static bool supply_bounds_another(const struct spool *spool, const struct segment *segment)
 {
     const struct segment *before = NULL;
@@ -322,14 +334,27 @@ static bool supply_bounds_another(const struct spool *spool, const struct segmen
     return before != NULL && !before->sealed;
 }
 
-/* The oldest segment that may be emptied; first of all those that a start found empty. */
+/* Is one left that a start found empty? It may not be so on the disk, and what finished the mail that lies there then
+ * is in other segments, which do not know. */
+static bool supply_renews(const struct spool *spool)
+{
+    for (uint32_t i = 0; i < spool->segments.capacity; i++) {
+        if (spool->segments.at[i] != NULL && spool->segments.at[i]->renew) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The oldest segment that may be emptied; before all others those that a start found empty. */
 static struct segment *supply_find_empty(const struct spool *spool)
 {
     struct segment *best = NULL;
+    bool renews = supply_renews(spool);
     for (uint32_t i = 0; i < spool->segments.capacity; i++) {
         struct segment *segment = spool->segments.at[i];
-        if (segment != NULL && segment_recyclable(segment) && supply_before(segment, best) &&
-            (segment->renew || !supply_bounds_another(spool, segment))) {
+        if (segment != NULL && segment_recyclable(segment) && (best == NULL || segment->number < best->number) &&
+            (renews ? segment->renew : !supply_bounds_another(spool, segment))) {
             best = segment;
         }
     }

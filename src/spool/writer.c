@@ -217,7 +217,7 @@ static void writer_apply_graves(struct spool *spool, struct segment *segment, co
                              });
         const struct segment *held = segment_of_number(&spool->segments, graves[i].segment);
         if (held != NULL && held != segment && !segment_hold(&segment->graves, held->index)) {
-            segment->suspect = true;
+            segment->pinned = true;
         }
     }
 }
@@ -280,7 +280,7 @@ static void writer_broken(struct spool *spool, int error)
              (unsigned long long)segment->used, (unsigned long long)writer->size, strerror(-error));
     SPOOL_COUNT(spool, spool_write_errors, 1);
     if (!full || segment->unsynced) {
-        segment->suspect = true;
+        spool_suspect(spool, segment);
         spool->failures += !full;
     }
     spool->supply.failed |= full;
