@@ -422,26 +422,29 @@ static inline void fake_crash(struct ring *ring, const char *from, const char *t
     close(fd);
 }
 
-/* Everything in the directory is durable: how a run begins. */
+static inline int fake_is_segment(const struct dirent *entry)
+{
+    return strstr(entry->d_name, ".seg") != NULL;
+}
+
+/* Everything in the directory is durable: how a run begins. (In an order that does not depend on the file system.) */
 static inline void fake_adopt(struct ring *ring, const char *path)
 {
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        if (strstr(entry->d_name, ".seg") == NULL) {
-            continue;
-        }
-        int fd = openat(dirfd(directory), entry->d_name, O_RDONLY);
+    struct dirent **entries = NULL;
+    int count = scandir(path, &entries, fake_is_segment, alphasort);
+    for (int i = 0; i < count; i++) {
+        struct fake_name *name = &ring->names[ring->name_count++];
+        snprintf(name->name, sizeof name->name, "%.60s", entries[i]->d_name);
+        char whole[320];
+        snprintf(whole, sizeof whole, "%s/%s", path, name->name);
+        int fd = open(whole, O_RDONLY);
         struct fake_file *file = fake_file(ring, fd);
         CHECK(pread(fd, file->durable, file->size, 0) == (ssize_t)file->size);
-        struct fake_name *name = &ring->names[ring->name_count++];
         name->inode = file->inode;
-        snprintf(name->name, sizeof name->name, "%.60s", entry->d_name);
         close(fd);
+        free(entries[i]);
     }
-    if (directory != NULL) {
-        closedir(directory);
-    }
+    free(entries);
 }
 
 #endif
