@@ -49,6 +49,29 @@ void spool_statistics(const struct spool *spool, struct spool_statistics *ret_st
     };
 }
 
+/* What clients get to hear is in the log as well, with what ends it. A disk on the edge of full is not told of each
+ * time.
+ */
+static void spool_say_intake(struct spool *spool)
+{
+    static const char *const reasons[] = {
+        [SPOOL_INTAKE_FULL] = "no room for another segment; it goes on when there is",
+        [SPOOL_INTAKE_FAILED] = "two writes have failed; look at the disk, then restart",
+    };
+    enum spool_intake intake = spool_intake_state(spool);
+    if (intake == spool->said_intake ||
+        (spool->said_intake_ms != 0 && spool->shard->now_ms < spool->said_intake_ms + SPOOL_SAY_MS)) {
+        return;
+    }
+    spool->said_intake = intake;
+    spool->said_intake_ms = spool->shard->now_ms;
+    if (intake == SPOOL_INTAKE_OPEN) {
+        log_line(LOG_INFO, "new mail is taken again", "path=%s", spool->path);
+    } else {
+        log_line(LOG_ERROR, "new mail is refused", "path=%s reason=\"%s\"", spool->path, reasons[intake]);
+    }
+}
+
 /* Several spools of a shard share its gauges: each adds what changed. */
 static void spool_show(struct spool *spool)
 {
@@ -76,6 +99,7 @@ static void spool_turn(struct shard_hook *hook)
     writer_run(spool);
     seal_run(spool);
     supply_run(spool);
+    spool_say_intake(spool);
     spool_show(spool);
 }
 

@@ -14,7 +14,8 @@
 #include "spool/writer.h"
 
 #define SPOOL_PATH_BYTES 512
-#define SPOOL_RESERVE 2 /* spares that intake may not use */
+#define SPOOL_RESERVE 2    /* spares that intake may not use */
+#define SPOOL_SAY_MS 10000 /* between two lines in the log about whether new mail is taken */
 
 struct spool {
     struct shard *shard;
@@ -52,6 +53,8 @@ struct spool {
     uint64_t shown_segments;
     uint64_t shown_live_bytes;
     uint64_t shown_intake;
+    enum spool_intake said_intake; /* in the log */
+    uint64_t said_intake_ms;       /* 0: never */
     uint64_t shown_quarantined;
     uint64_t shown_suspects;
 };

@@ -119,8 +119,10 @@ def test_space_comes_back_from_outside(small_disk, server_on, sink):
     fill(place, leave=20 * MEBIBYTE)
     sent = []
     assert send_until_refused(server, sent) == "452 4.3.1"
+    assert 'msg="new mail is refused"' in server.log() and "no room for another segment" in server.log()
     empty(place)
     wait_until(lambda: server.get("/readyz")[0] == 200, 30, "intake again")
+    wait_until(lambda: server.get("/readyz") and 'msg="new mail is taken again"' in server.log(), 20, "a line that says so")
     send(server.port, "a@a.test", ["after@b.test"], BODY)
     sent.append("after@b.test")
     sink.heal()

@@ -87,6 +87,8 @@ def test_disk_fails_under_mail(failing_disk, make_server, sink):
     assert status == 503 and "the disk has failed" in text
     assert str(attempt(server.port, "late@b.test")).startswith("421") or "421" in str(attempt(server.port, "late@b.test"))
     assert "spool write failed" in server.log()
+    refusals = [line for line in server.log().splitlines() if 'msg="new mail is refused"' in line]
+    assert len(refusals) in (1, 2) and "two writes have failed; look at the disk, then restart" in refusals[-1]
     sink.heal()
     wait_until(lambda: set(kept) <= set(sink.recipients()), 20, lambda: f"the queue: {sink.recipients()}\n{server.log_tail()}")
     server.kill()
