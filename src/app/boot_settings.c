@@ -61,6 +61,7 @@ static void map_timeouts(struct delivery_timeouts *to, const struct settings_del
 {
     *to = (struct delivery_timeouts){
         .connect_ms = from->timeouts.connect_ms,
+        .message_ms = from->timeouts.message_ms,
         .idle_ms = from->idle_timeout_ms,
         .phase_ms = {[SMTP_CLIENT_PHASE_IDLE] = from->idle_timeout_ms,
                      [SMTP_CLIENT_PHASE_GREETING] = from->timeouts.greeting_ms,

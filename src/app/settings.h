@@ -90,9 +90,10 @@ struct settings_delivery_timeouts {
     uint64_t tls_ms;  /* the reply to STARTTLS, and then the handshake */
     uint64_t mail_ms; /* RSET too */
     uint64_t rcpt_ms;
-    uint64_t data_ms; /* DATA to 354 */
-    uint64_t body_ms; /* without progress in sending the message */
-    uint64_t dot_ms;  /* final dot to its reply */
+    uint64_t data_ms;    /* DATA to 354 */
+    uint64_t body_ms;    /* without progress in sending the message */
+    uint64_t message_ms; /* all of the message */
+    uint64_t dot_ms;     /* final dot to its reply */
     uint64_t quit_ms;
 };
 

@@ -85,6 +85,8 @@ static const struct config_key delivery_timeouts_keys[] = {
     {"rcpt", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, rcpt_ms), RANGE(SECOND, HOUR), DEFAULT("\"5m\"")},
     {"data", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, data_ms), RANGE(SECOND, HOUR), DEFAULT("\"2m\"")},
     {"body", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, body_ms), RANGE(SECOND, HOUR), DEFAULT("\"3m\"")},
+    {"message", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, message_ms), RANGE(SECOND, 7 * DAY),
+     DEFAULT("\"6h\"")},
     {"dot", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, dot_ms), RANGE(SECOND, HOUR), DEFAULT("\"10m\"")},
     {"quit", CONFIG_DURATION, 0, AT(settings_delivery_timeouts, quit_ms), RANGE(SECOND, HOUR), DEFAULT("\"10s\"")},
     END,

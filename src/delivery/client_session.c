@@ -14,8 +14,9 @@
  * work is called again at once, and for a while, in the clear (RFC 7435): on a new connection, because nobody knows
  * what the failed one is in the middle of.
  *
- * Deadlines: a reply has to be complete in its phase's time, however its octets drip in. Only the body has as long as
- * it makes progress.
+ * Deadlines: a reply has to be complete in its phase's time, however its octets drip in. Only the body goes on while it
+ * makes progress, but not for ever: a host that reads an octet now and then would keep the message from being given up,
+ * and its sender from hearing of it.
  *
  * Ends: a connection that cannot be made, or is refused in its greeting, goes on with the next address of the site.
  * Later losses end the session. The machine then says what became of each transaction, after the stream has been
@@ -53,6 +54,14 @@ static void set_deadline(struct client_session *session, uint64_t after_ms)
     }
 }
 
+/* To send what is being sent. */
+static uint64_t time_left_ms(const struct client_session *session)
+{
+    uint64_t end_ms = session->write_ms + session->delivery->settings->timeouts.message_ms;
+    uint64_t now_ms = session->delivery->shard->now_ms;
+    return end_ms > now_ms ? end_ms - now_ms : 0;
+}
+
 /* From the moment that something else is waited for. */
 static void update_deadline(struct client_session *session)
 {
@@ -66,7 +75,12 @@ static void update_deadline(struct client_session *session)
     }
     session->waiting_phase = phase;
     session->waiting_replies = session->client.replies;
-    set_deadline(session, phase == SMTP_CLIENT_PHASE_IDLE ? timeouts->idle_ms : timeouts->phase_ms[phase]);
+    uint64_t after_ms = phase == SMTP_CLIENT_PHASE_IDLE ? timeouts->idle_ms : timeouts->phase_ms[phase];
+    if (phase == SMTP_CLIENT_PHASE_BODY) {
+        uint64_t left_ms = time_left_ms(session);
+        after_ms = after_ms < left_ms ? after_ms : left_ms;
+    }
+    set_deadline(session, after_ms);
 }
 
 /* --- ending -------------------------------------------------------------------------------------------------- */
@@ -204,7 +218,7 @@ static void timer_fired(struct timer *timer)
     } else if (session->connected && session->stream.error != 0 && !stream_sending(&session->stream)) {
         session_close(session, true);
     } else if (session->connected && stream_sending(&session->stream) &&
-               session->sent_before != session->stream.sent_bytes) {
+               session->sent_before != session->stream.sent_bytes && time_left_ms(session) != 0) {
         session->sent_before = session->stream.sent_bytes;
         update_deadline(session);
     } else if (session->ready && smtp_client_phase(&session->client) == SMTP_CLIENT_PHASE_IDLE &&
@@ -431,6 +445,9 @@ static void send_more(struct client_session *session)
     size_t bytes = 0;
     struct attempt *attempt = session->sending;
     size_t behind = 0; /* the part of `out` that has been sent, or goes before the body */
+    if (attempt == NULL || !session->body_begun) {
+        session->write_ms = session->delivery->shard->now_ms;
+    }
     if (attempt != NULL) {
         behind = session->split;
         if (!session->body_begun && session->split != 0) {

@@ -45,6 +45,7 @@ struct client_session {
     bool body_begun;         /* some of it has been sent */
     size_t split;            /* bytes of `out` that go before the body */
     uint64_t sent_before;    /* stream.sent_bytes when progress was last seen */
+    uint64_t write_ms;       /* when the body, or the commands, that are being sent began to be */
     uint64_t connect_ms;
     unsigned delivered; /* messages */
     bool connected;

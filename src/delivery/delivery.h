@@ -77,6 +77,7 @@ struct delivery_source {
 struct delivery_timeouts {
     uint64_t connect_ms;
     uint64_t idle_ms;
+    uint64_t message_ms; /* to send a whole body, whatever progress it makes */
     uint64_t phase_ms[SMTP_CLIENT_PHASE_COUNT];
 };
 

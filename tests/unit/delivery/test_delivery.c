@@ -205,6 +205,35 @@ static void test_timeouts(void **state)
     rig_end();
 }
 
+/* Reads a little now and then. */
+static const char *sips(struct talk *talk, enum talk_at at, const char *line)
+{
+    char bytes[40000];
+    (void)line;
+    while (at == AT_BODY && recv(talk->fd, bytes, sizeof bytes, 0) > 0) {
+        usleep(20000);
+    }
+    return at == AT_BODY ? TALK_CLOSE : NULL;
+}
+
+static void test_a_body_that_takes_too_long(void **state)
+{
+    (void)state;
+    struct host *host = begin(1, sips);
+    rig.settings.timeouts.phase_ms[SMTP_CLIENT_PHASE_BODY] = 2000;
+    rig.settings.timeouts.message_ms = 2500;
+    rig_run();
+    uint64_t began_ms = clock_monotonic_ms();
+    unsigned number = rig_mail((struct letter){.domains = "a.test", .bytes = 50u << 20});
+    wait_deferred(number);
+    assert_in_range(clock_monotonic_ms() - began_ms, 2400, 8000);
+    assert_string_equal(rig.first_text[number], "timed out sending the message");
+    host->script = NULL;
+    rig_settle();
+    assert_int_equal(rig.status[number], SPOOL_FORMAT_DELIVERED);
+    rig_end();
+}
+
 static void test_quit_without_an_answer(void **state)
 {
     (void)state;
@@ -567,6 +596,7 @@ int main(void)
         TEST(test_useless_hosts),
         TEST(test_one_message_per_connection),
         TEST(test_timeouts),
+        TEST(test_a_body_that_takes_too_long),
         TEST(test_quit_without_an_answer),
         TEST(test_body_is_cut_off),
         TEST(test_body_is_refused_early),
