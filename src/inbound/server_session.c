@@ -153,15 +153,11 @@ static void talk(struct server_session *session)
     session_gate_conclude(session);
     while (more && may_step(session)) {
         bool in_body = smtp_server_in_body(&session->machine);
-        bool in_transaction = smtp_server_in_transaction(&session->machine);
         consider_stop(session);
         more = (session->farewell == NULL || session_output_say_farewell(session)) && step(session);
         if (!in_body && smtp_server_in_body(&session->machine)) { /* or in a chunk that is only read over */
             session->data_ms = session_now_ms(session);
             session->message_ms = session->message_ms != 0 ? session->message_ms : session->data_ms;
-        }
-        if (!in_transaction && smtp_server_in_transaction(&session->machine)) {
-            session->mail_ms = session_now_ms(session);
         }
         if (!smtp_server_in_body(&session->machine) && session->reception == NULL) {
             session->message_ms = 0;
