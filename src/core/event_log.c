@@ -6,6 +6,10 @@
  * files there are. Those move up one by one between the writes, from the first missing number down: a crash leaves at
  * most one number free, and the next start goes on from there.
  *
+ * What happens in one turn may be far more than what a disk takes meanwhile: an operator who deletes all of the queue
+ * writes ten thousand lines with each commit. So a buffer grows with what comes, to a limit, and shrinks when it is
+ * written.
+ *
  * A line can be torn by a full disk or a crash. The next write then begins with a line feed, for which every buffer
  * keeps its first byte free, so that only the torn line is unreadable.
  */
@@ -23,8 +27,9 @@
 #include "core/log.h"
 
 #define BUFFER_BYTES (256u << 10)
-#define FLUSH_BYTES (64u << 10) /* so much is written at once, */
-#define FLUSH_MS 100            /* or what there is after so long */
+#define BUFFER_BYTES_MAX (16u << 20) /* for a moment; more is lost */
+#define FLUSH_BYTES (64u << 10)      /* so much is written at once, */
+#define FLUSH_MS 100                 /* or what there is after so long */
 #define FAILED_ROTATION_MS 60000
 #define COMPLAIN_MS 60000 /* log at most one line per this time */
 #define NAME_BYTES 48
@@ -37,6 +42,7 @@ enum step { IDLE, WRITE, SYNC, RENAME, OPEN, SHIFT };
 
 struct half {
     char *data; /* lines from data[1] on */
+    size_t capacity;
     size_t length;
     uint64_t lines;
 };
@@ -103,6 +109,32 @@ bool event_log_wants(const struct shard *shard, enum event_type type)
     return shard->events != NULL && (shard->events->settings.types >> type & 1) != 0;
 }
 
+static bool resize(struct half *half, size_t capacity)
+{
+    char *data = capacity <= BUFFER_BYTES_MAX ? realloc(half->data, capacity) : NULL;
+    if (data != NULL) {
+        half->data = data;
+        half->capacity = capacity;
+    }
+    return data != NULL;
+}
+
+/* Appends the line to the buffer that is not being written. */
+static bool append(struct half *half, const struct event *event, const struct shard *shard)
+{
+    for (;;) {
+        struct buffer out = {.data = half->data, .length = half->length + 1, .capacity = half->capacity};
+        if (event_format(&out, event, shard->index, shard->wall_ms)) {
+            half->length = out.length - 1;
+            half->lines++;
+            return true;
+        }
+        if (!resize(half, 2 * half->capacity)) {
+            return false;
+        }
+    }
+}
+
 void event_log_write(struct shard *shard, const struct event *event)
 {
     if (!event_log_wants(shard, event->type)) {
@@ -110,17 +142,13 @@ void event_log_write(struct shard *shard, const struct event *event)
     }
     struct event_log *log = shard->events;
     struct half *half = &log->halves[log->filling];
-    struct buffer out = {.data = half->data, .length = half->length + 1, .capacity = BUFFER_BYTES};
-    if (!event_format(&out, event, shard->index, shard->wall_ms)) {
-        count_lost(log, 1);
-        complain(log, "events are lost", "more of them than the disk takes");
-        return;
-    }
     if (half->length == 0) {
         shard_arm(shard, &log->flush_timer, FLUSH_MS);
     }
-    half->length = out.length - 1;
-    half->lines++;
+    if (!append(half, event, shard)) {
+        count_lost(log, 1);
+        complain(log, "events are lost", "more of them than the disk takes");
+    }
 }
 
 /* --- the file -------------------------------------------------------------------------------------------------------
@@ -157,6 +185,9 @@ static void end_write(struct event_log *log)
     count_written(log, half->lines - lost);
     half->length = 0;
     half->lines = 0;
+    if (half->capacity > BUFFER_BYTES) {
+        resize(half, BUFFER_BYTES);
+    }
     if (!log->unsynced && log->settings.fsync_interval_ms != 0) {
         shard_arm(log->shard, &log->sync_timer, log->settings.fsync_interval_ms);
     }
@@ -382,9 +413,7 @@ int event_log_new(struct shard *shard, const struct event_log_settings *settings
     log->shifting = CURRENT;
     log->op.done = step_done;
     log->path = strdup(settings->path);
-    log->halves[0].data = malloc(BUFFER_BYTES);
-    log->halves[1].data = malloc(BUFFER_BYTES);
-    CHECK(log->path != NULL && log->halves[0].data != NULL && log->halves[1].data != NULL);
+    CHECK(log->path != NULL && resize(&log->halves[0], BUFFER_BYTES) && resize(&log->halves[1], BUFFER_BYTES));
     int error = open_file(log);
     if (error != 0) {
         snprintf(reason, reason_size, "event log %s: %s", settings->path, strerror(-error));

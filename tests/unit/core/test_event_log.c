@@ -321,8 +321,8 @@ static void test_more_than_the_buffers_hold_is_lost_and_counted(void **state)
     log_set_level(LOG_WARNING);
     start(bench);
     dup2(said[1], STDERR_FILENO);
-    call_write(bench, 20000); /* in one turn */
-    settle(bench, 20000);
+    call_write(bench, 200000); /* in one turn */
+    settle(bench, 200000);
     dup2(real_stderr, STDERR_FILENO);
     log_set_level(LOG_ERROR);
     assert_true(read(said[0], text, sizeof text - 1) > 0);
@@ -338,6 +338,24 @@ static void test_more_than_the_buffers_hold_is_lost_and_counted(void **state)
     stop(bench);
     read_numbers(bench, "events-0.jsonl", &first, &unreadable);
     assert_int_equal(first, kept);
+    assert_int_equal(unreadable, 0);
+}
+
+/* As many as one commit ends, when an operator deletes the queue. */
+static void test_what_comes_at_once_is_kept(void **state)
+{
+    struct bench *bench = *state;
+    unsigned first = 0;
+    unsigned unreadable = 0;
+    start(bench);
+    for (unsigned i = 1; i <= 3; i++) {
+        call_write(bench, 30000);
+        settle(bench, 30000 * i);
+    }
+    assert_int_equal(lost(bench), 0);
+    stop(bench);
+    read_numbers(bench, "events-0.jsonl", &first, &unreadable);
+    assert_int_equal(first, 90000);
     assert_int_equal(unreadable, 0);
 }
 
@@ -406,6 +424,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_rotation_goes_on_after_a_crash, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk_loses_and_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_than_the_buffers_hold_is_lost_and_counted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_comes_at_once_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_torn_line_spoils_no_other, setup, teardown),
         cmocka_unit_test_setup_teardown(test_directory_that_cannot_be_made, setup, teardown),
     };
