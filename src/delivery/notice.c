@@ -55,6 +55,52 @@ void notice_recall(struct spool *spool, uint64_t id, struct lend_outcome *what)
     }
 }
 
+/* --- the recipients ------------------------------------------------------------------------------------------- */
+
+/* Of a message with tens of thousands of them the envelope is as long as a book: it is read once for all that an
+ * outcome is about. */
+struct recipients {
+    struct envelope_item items[LEND_RECIPIENTS];
+    struct bytes originals[LEND_RECIPIENTS]; /* ORCPT, xtext as it came */
+};
+
+static void order_by_place(const struct lend_outcome *what, uint8_t order[LEND_RECIPIENTS])
+{
+    for (unsigned i = 0; i < what->count; i++) {
+        unsigned at = i;
+        for (; at != 0 && what->recipients[order[at - 1]].recipient > what->recipients[i].recipient; at--) {
+            order[at] = order[at - 1];
+        }
+        order[at] = (uint8_t)i;
+    }
+}
+
+static void find_recipients(const struct spool_view *view, const struct lend_outcome *what,
+                            struct recipients *ret_recipients)
+{
+    uint8_t order[LEND_RECIPIENTS];
+    struct envelope_iterator iterator = envelope_iterate(view->envelope);
+    struct envelope_item item;
+    unsigned found = 0;
+    unsigned index = 0;
+    bool wanted = false; /* the recipient that was read last */
+    memset(ret_recipients, 0, sizeof *ret_recipients);
+    order_by_place(what, order);
+    while (envelope_next(&iterator, &item)) {
+        if (item.tag == ENVELOPE_RECIPIENT) {
+            if (found == what->count) {
+                break;
+            }
+            wanted = what->recipients[order[found]].recipient == index++;
+            if (wanted) {
+                ret_recipients->items[order[found++]] = item;
+            }
+        } else if (item.tag == ENVELOPE_ORIGINAL_RECIPIENT && wanted) {
+            ret_recipients->originals[order[found - 1]] = item.value;
+        }
+    }
+}
+
 /* --- who is told ---------------------------------------------------------------------------------------------- */
 
 static bool is_failure(const struct lend_outcome *what)
@@ -81,17 +127,12 @@ static bool wants(const struct lend_outcome *what, uint8_t notify)
     return notify == 0 || (notify & (is_failure(what) ? ENVELOPE_NOTIFY_FAILURE : ENVELOPE_NOTIFY_DELAY)) != 0;
 }
 
-static uint8_t notify_of(const struct spool_view *view, const struct lend_outcome *what, unsigned i)
-{
-    struct envelope_item item = {.flags = 0};
-    envelope_recipient(view->envelope, what->recipients[i].recipient, &item);
-    return item.flags;
-}
-
 bool notice_wanted(const struct spool_view *view, const struct lend_outcome *what)
 {
+    struct recipients recipients;
+    find_recipients(view, what, &recipients);
     for (unsigned i = 0; i < what->count; i++) {
-        if (wants(what, notify_of(view, what, i))) {
+        if (wants(what, recipients.items[i].flags)) {
             return true;
         }
     }
@@ -110,35 +151,17 @@ bool notice_whole(const struct delivery *delivery, const struct spool_view *view
 
 /* --- one recipient -------------------------------------------------------------------------------------------- */
 
-/* The ORCPT that follows a recipient; whatever is no xtext is not repeated. */
-static void find_original(const struct spool_view *view, unsigned recipient, struct notice *notice)
-{
-    struct envelope_iterator iterator = envelope_iterate(view->envelope);
-    struct envelope_item item;
-    struct buffer room = buffer_of(notice->original_room, sizeof notice->original_room);
-    unsigned seen = 0;
-    while (envelope_next(&iterator, &item)) {
-        seen += item.tag == ENVELOPE_RECIPIENT;
-        if (seen > recipient + 1) {
-            break;
-        }
-        if (seen == recipient + 1 && item.tag == ENVELOPE_ORIGINAL_RECIPIENT && xtext_decode(&room, item.value)) {
-            notice->original = buffer_bytes(&room);
-        }
-    }
-}
-
-static void describe(const struct spool_view *view, const struct lend_outcome *what, unsigned i,
+static void describe(const struct recipients *recipients, const struct lend_outcome *what, unsigned i,
                      struct notice *ret_notice)
 {
     static const uint8_t expired[3] = {5, 4, 7};
     const uint8_t *enhanced = what->status == SPOOL_FORMAT_EXPIRED ? expired : what->enhanced;
-    struct envelope_item item = {.value = bytes_of("", 0)};
-    envelope_recipient(view->envelope, what->recipients[i].recipient, &item);
-    ret_notice->address = item.value;
-    ret_notice->notify = item.flags;
-    ret_notice->original = bytes_of("", 0);
-    find_original(view, what->recipients[i].recipient, ret_notice);
+    struct buffer room = buffer_of(ret_notice->original_room, sizeof ret_notice->original_room);
+    ret_notice->address = recipients->items[i].value;
+    ret_notice->notify = recipients->items[i].flags;
+    /* Whatever is no xtext is not repeated. */
+    bool given = recipients->originals[i].length != 0 && xtext_decode(&room, recipients->originals[i]);
+    ret_notice->original = given ? buffer_bytes(&room) : bytes_of("", 0);
     snprintf(ret_notice->status, sizeof ret_notice->status, "%u.%u.%u", enhanced[0], enhanced[1], enhanced[2]);
     snprintf(ret_notice->diagnostic, sizeof ret_notice->diagnostic, "%u %.*s", what->reply_code, what->text_bytes,
              what->tail);
@@ -147,17 +170,18 @@ static void describe(const struct spool_view *view, const struct lend_outcome *w
 void notice_write_events(struct shard *shard, const struct spool_view *view, const struct lend_outcome *what,
                          uint64_t bounce_id)
 {
+    struct recipients recipients;
+    struct bytes sender = envelope_find(view->envelope, ENVELOPE_SENDER);
+    find_recipients(view, what, &recipients);
     for (unsigned i = 0; i < what->count; i++) {
-        struct envelope_item item = {.value = bytes_of("", 0)};
-        envelope_recipient(view->envelope, what->recipients[i].recipient, &item);
         struct event event = {
             .type = what->status == SPOOL_FORMAT_FAILED    ? EVENT_BOUNCE
                     : what->status == SPOOL_FORMAT_EXPIRED ? EVENT_EXPIRY
                     : what->status == SPOOL_FORMAT_REMOVED ? EVENT_REMOVAL
                                                            : EVENT_DEFERRAL,
             .id = view->id,
-            .sender = envelope_find(view->envelope, ENVELOPE_SENDER),
-            .recipient = item.value,
+            .sender = sender,
+            .recipient = recipients.items[i].value,
             .reply_code = what->reply_code,
             .reply = reply_of(what),
             .host = host_of(what),
@@ -230,10 +254,12 @@ static size_t describe_wanted(const struct delivery *delivery, const struct spoo
                               struct dsn_recipient recipients[LEND_RECIPIENTS])
 {
     size_t count = 0;
+    struct recipients found;
+    find_recipients(view, what, &found);
     uint64_t until_ms = view->arrival_ms + delivery->queue->settings.expire_ms;
     for (unsigned i = 0; i < what->count; i++) {
         struct notice *notice = &notices[count];
-        describe(view, what, i, notice);
+        describe(&found, what, i, notice);
         if (!wants(what, notice->notify)) {
             continue;
         }
