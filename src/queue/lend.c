@@ -1,5 +1,7 @@
 #include "queue/lend.h"
 
+#include <stdlib.h>
+
 #include "spool/quarantine.h"
 
 struct lend_request {
@@ -114,36 +116,81 @@ void lend_report(struct queue *queue, const struct queue_entry *of, const struct
     }
 }
 
+static const struct {
+    enum spool_format_status status;
+    uint8_t enhanced[3];
+    const char *text;
+} verdicts[] = {
+    [LEND_EXPIRED] = {SPOOL_FORMAT_EXPIRED, {5, 4, 7}, ""},
+    [LEND_REMOVED] = {SPOOL_FORMAT_REMOVED, {5, 7, 1}, "removed by the operator"},
+    [LEND_BOUNCED] = {SPOOL_FORMAT_FAILED, {5, 7, 1}, "returned by the operator"},
+    [LEND_HELD] = {SPOOL_FORMAT_HELD, {4, 7, 1}, "held by the operator"},
+    [LEND_RELEASED] = {SPOOL_FORMAT_DEFERRED, {4, 0, 0}, "released by the operator"},
+    [LEND_OVERDUE] = {SPOOL_FORMAT_EXPIRED, {5, 4, 7}, ""},
+    [LEND_DELAYED] = {SPOOL_FORMAT_DEFERRED, {4, 4, 7}, ""},
+};
+
+static uint32_t next_attempt_of(const struct queue_entry *entry, enum lend_verdict verdict)
+{
+    return verdict == LEND_DELAYED || verdict == LEND_HELD ? entry->next_attempt_s : 0;
+}
+
+static void flush(struct queue *queue)
+{
+    struct lend_outcome *outcome = queue->gathered;
+    if (outcome->count != 0) {
+        shard_post(queue->shard, queue->spool_shard[outcome->spool], MAIL_OUTCOME, outcome,
+                   offsetof(struct lend_outcome, tail) + outcome->text_bytes);
+        outcome->count = 0;
+    }
+}
+
+/* May one outcome tell of both? Not where each has its own words, what its last attempt met (notice_recall). */
+static bool joins(const struct lend_outcome *outcome, const struct queue_entry *entry, enum lend_verdict verdict)
+{
+    bool wordless = verdict == LEND_EXPIRED && entry->attempts == 0 &&
+                    (outcome->recipients[0].attempts & (uint16_t)~SPOOL_FORMAT_TOLD) == 0;
+    bool ours = verdict == LEND_REMOVED || verdict == LEND_BOUNCED || verdict == LEND_HELD || verdict == LEND_RELEASED;
+    return outcome->count < LEND_RECIPIENTS && outcome->verdict == verdict && outcome->slot == entry->slot &&
+           outcome->id_low == entry->id_low && outcome->spool == entry->spool &&
+           outcome->next_attempt_s == next_attempt_of(entry, verdict) && (ours || wordless);
+}
+
 void lend_give_up(struct queue *queue, const struct queue_entry *entry, enum lend_verdict verdict)
 {
-    static const struct {
-        enum spool_format_status status;
-        uint8_t enhanced[3];
-        const char *text;
-    } verdicts[] = {
-        [LEND_EXPIRED] = {SPOOL_FORMAT_EXPIRED, {5, 4, 7}, ""},
-        [LEND_REMOVED] = {SPOOL_FORMAT_REMOVED, {5, 7, 1}, "removed by the operator"},
-        [LEND_BOUNCED] = {SPOOL_FORMAT_FAILED, {5, 7, 1}, "returned by the operator"},
-        [LEND_HELD] = {SPOOL_FORMAT_HELD, {4, 7, 1}, "held by the operator"},
-        [LEND_RELEASED] = {SPOOL_FORMAT_DEFERRED, {4, 0, 0}, "released by the operator"},
-        [LEND_OVERDUE] = {SPOOL_FORMAT_EXPIRED, {5, 4, 7}, ""},
-        [LEND_DELAYED] = {SPOOL_FORMAT_DEFERRED, {4, 4, 7}, ""},
-    };
-    struct lend_outcome outcome = {
-        .slot = entry->slot,
-        .id_low = entry->id_low,
-        .text_bytes = (uint16_t)strlen(verdicts[verdict].text),
-        .spool = entry->spool,
-        .count = 1,
-        .status = (uint8_t)verdicts[verdict].status,
-        .verdict = (uint8_t)verdict,
-        .next_attempt_s = verdict == LEND_DELAYED || verdict == LEND_HELD ? entry->next_attempt_s : 0,
-        .recipients = {{.recipient = entry->recipient, .attempts = lend_attempts(entry, 0)}},
-    };
-    memcpy(outcome.enhanced, verdicts[verdict].enhanced, sizeof outcome.enhanced);
-    memcpy(outcome.tail, verdicts[verdict].text, outcome.text_bytes);
-    shard_post(queue->shard, queue->spool_shard[entry->spool], MAIL_OUTCOME, &outcome,
-               offsetof(struct lend_outcome, tail) + outcome.text_bytes);
+    struct lend_outcome *outcome = queue->gathered;
+    if (outcome->count != 0 && !joins(outcome, entry, verdict)) {
+        flush(queue);
+    }
+    if (outcome->count == 0) {
+        *outcome = (struct lend_outcome){
+            .slot = entry->slot,
+            .id_low = entry->id_low,
+            .text_bytes = (uint16_t)strlen(verdicts[verdict].text),
+            .spool = entry->spool,
+            .status = (uint8_t)verdicts[verdict].status,
+            .verdict = (uint8_t)verdict,
+            .next_attempt_s = next_attempt_of(entry, verdict),
+        };
+        memcpy(outcome->enhanced, verdicts[verdict].enhanced, sizeof outcome->enhanced);
+        memcpy(outcome->tail, verdicts[verdict].text, outcome->text_bytes);
+    }
+    outcome->recipients[outcome->count++] = (struct lend_recipient){.recipient = entry->recipient,
+                                                                    .attempts = lend_attempts(entry, 0)};
+    if (!queue->gathering) {
+        flush(queue);
+    }
+}
+
+void lend_gather(struct queue *queue)
+{
+    queue->gathering = true;
+}
+
+void lend_gathered(struct queue *queue)
+{
+    queue->gathering = false;
+    flush(queue);
 }
 
 static void outcome_came(void *context, unsigned from, const void *payload, size_t length)
@@ -155,8 +202,15 @@ static void outcome_came(void *context, unsigned from, const void *payload, size
 
 void lend_start(struct queue *queue)
 {
+    queue->gathered = calloc(1, sizeof *queue->gathered);
+    CHECK(queue->gathered != NULL);
     shard_on_mail(queue->shard, MAIL_BORROW, borrow_asked, queue);
     shard_on_mail(queue->shard, MAIL_LENT, lent_came, queue);
     shard_on_mail(queue->shard, MAIL_RETURN, return_came, queue);
     shard_on_mail(queue->shard, MAIL_OUTCOME, outcome_came, queue);
+}
+
+void lend_end(struct queue *queue)
+{
+    free(queue->gathered);
 }

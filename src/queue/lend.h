@@ -106,7 +106,13 @@ void lend_report(struct queue *queue, const struct queue_entry *of, const struct
 /* Reports the verdict on an entry that was not tried. */
 void lend_give_up(struct queue *queue, const struct queue_entry *entry, enum lend_verdict verdict);
 
+/* From here to lend_gathered the same verdict on neighbours of one message is one outcome, and so one notice to its
+ * sender. Nothing else may be reported in between. */
+void lend_gather(struct queue *queue);
+void lend_gathered(struct queue *queue);
+
 /* Registers the mails of this file. */
 void lend_start(struct queue *queue);
+void lend_end(struct queue *queue);
 
 #endif

@@ -41,6 +41,7 @@ void queue_delete(struct queue *queue)
     map_free(&queue->destinations);
     slots_free(&queue->entries);
     slots_free(&queue->destination_slots);
+    lend_end(queue);
     free(queue);
 }
 

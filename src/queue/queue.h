@@ -30,6 +30,7 @@
 #define QUEUE_ENTRIES_MAX (1u << 30)
 #define QUEUE_DESTINATIONS_MAX (1u << 24)
 
+struct lend_outcome;
 struct spool;
 
 struct queue_settings {
@@ -160,6 +161,8 @@ struct queue {
     uint32_t calendar_swept_s; /* everything due up to here has been moved */
     int64_t calendar_clock_ms; /* wall clock less the shard's clock, when it was last looked at */
     uint32_t deferred;
+    struct lend_outcome *gathered; /* while a walk goes on (lend_gather): of one message, not reported yet */
+    bool gathering;
     struct timer calendar_timer;
     struct timer deadline_timer; /* of what is ready */
 };

@@ -293,6 +293,7 @@ unsigned schedule_take(struct queue *queue, struct destination *destination, uin
 void schedule_expire(struct queue *queue, struct destination *destination)
 {
     destination->out++;
+    lend_gather(queue);
     for (unsigned band = 0; band < QUEUE_BANDS; band++) {
         while (destination->ready_first[band] != SLOTS_NONE &&
                retry_expired(&queue->settings, destination->unreachable_s,
@@ -300,6 +301,7 @@ void schedule_expire(struct queue *queue, struct destination *destination)
             entry_give_up(queue, ready_pop(queue, destination, band), LEND_EXPIRED);
         }
     }
+    lend_gathered(queue);
     destination->out--;
     schedule_settle(queue, destination);
 }
@@ -471,6 +473,7 @@ static void parked_walk(struct queue *queue)
 
 void schedule_sweep(struct queue *queue)
 {
+    lend_gather(queue);
     calendar_advance(queue, calendar_walk);
     for (unsigned at = 0; at < QUEUE_CALENDAR_SLOTS; at++) {
         if (queue->calendar[at] != SLOTS_NONE) {
@@ -485,4 +488,5 @@ void schedule_sweep(struct queue *queue)
         }
     }
     parked_walk(queue);
+    lend_gathered(queue);
 }

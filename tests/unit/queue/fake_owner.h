@@ -238,7 +238,7 @@ static inline unsigned fake_verdicts(enum lend_verdict verdict)
     unsigned count = 0;
     for (unsigned i = 0; i < fake.mail_count; i++) {
         const struct lend_outcome *outcome = fake.mails[i].payload;
-        count += fake.mails[i].kind == MAIL_OUTCOME && outcome->verdict == verdict;
+        count += fake.mails[i].kind == MAIL_OUTCOME && outcome->verdict == verdict ? outcome->count : 0;
     }
     return count;
 }

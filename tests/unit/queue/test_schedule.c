@@ -513,6 +513,62 @@ static void test_a_million_recipients(void **state)
     fake_end(queue);
 }
 
+/* One outcome for what is said of many, and so one notice; but not of two messages, nor of different ends. */
+static void test_what_has_one_end_is_one_outcome(void **state)
+{
+    (void)state;
+    static const struct {
+        enum queue_wish wish;
+        enum lend_verdict verdict;
+    } cases[] = {{QUEUE_BOUNCE, LEND_BOUNCED},
+                 {QUEUE_REMOVE, LEND_REMOVED},
+                 {QUEUE_HOLD, LEND_HELD},
+                 {QUEUE_NO_WISH, LEND_EXPIRED}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct queue *queue = fake_queue();
+        add(queue, 1, 65, 0);
+        add(queue, 2, 2, 0);
+        struct destination *destination = fake_destination(queue, domain);
+        if (cases[i].wish == QUEUE_NO_WISH) {
+            fake_pass(345601 * UINT64_C(1000));
+            schedule_unreachable(queue, destination, BYTES("timed out"));
+            schedule_expire(queue, destination);
+        } else {
+            wish_all(queue, cases[i].wish);
+            schedule_sweep(queue);
+        }
+        assert_int_equal(fake_verdicts(cases[i].verdict), 67);
+        static const unsigned counts[] = {LEND_RECIPIENTS, LEND_RECIPIENTS, 5, 2};
+        assert_int_equal(fake.mail_count, 4);
+        unsigned recipient = 0;
+        for (unsigned j = 0; j < 4; j++) {
+            const struct lend_outcome *outcome = fake.mails[j].payload;
+            assert_int_equal(outcome->slot, j < 3 ? 1 : 2);
+            assert_int_equal(outcome->count, counts[j]);
+            for (unsigned k = 0; k < outcome->count; k++) {
+                assert_int_equal(outcome->recipients[k].recipient, recipient++ % 65);
+            }
+        }
+        fake_end(queue);
+    }
+}
+
+/* Each of those that were tried has met something else. */
+static void test_those_that_were_tried_expire_one_by_one(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    struct schedule_item item = {.slot = 1, .arrival_s = fake_now_s(), .attempts = 2, .spool = FAKE_SPOOL};
+    schedule_add(queue, bytes_of_string(domain), &item, 3);
+    fake_pass(345601 * UINT64_C(1000));
+    struct destination *destination = fake_destination(queue, domain);
+    schedule_unreachable(queue, destination, BYTES("timed out"));
+    schedule_expire(queue, destination);
+    assert_int_equal(fake_verdicts(LEND_EXPIRED), 3);
+    assert_int_equal(fake.mail_count, 3);
+    fake_end(queue);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -520,6 +576,8 @@ int main(void)
         cmocka_unit_test(test_a_slot_that_was_used_again_is_another_message),
         cmocka_unit_test(test_what_expired_is_given_up_when_it_has_failed),
         cmocka_unit_test(test_what_was_held_is_no_older),
+        cmocka_unit_test(test_what_has_one_end_is_one_outcome),
+        cmocka_unit_test(test_those_that_were_tried_expire_one_by_one),
         cmocka_unit_test(test_a_kept_destination_outlives_its_entries),
         cmocka_unit_test(test_deferred_entries_come_at_their_time),
         cmocka_unit_test(test_an_earlier_entry_moves_the_timer),
