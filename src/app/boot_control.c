@@ -76,7 +76,7 @@ static size_t queue_summary(void *context, struct control_destination **ret_dest
         boot_control_ask(boot, i, summarise, &summary);
     }
     *ret_destinations = summary.items;
-    return summary.count;
+    return control_ops_merge_destinations(summary.items, summary.count);
 }
 
 /* --- messages ------------------------------------------------------------------------------------------------ */

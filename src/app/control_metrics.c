@@ -5,17 +5,30 @@
 #include <stdlib.h>
 
 #include "app/control_queue.h"
+#include "base/utf8.h"
 #include "core/clock.h"
 
+static char other[] = "other"; /* all that are not told apart; a domain of that name is told from it by a final dot */
+
+/* Domains are whatever recipients and forged senders have. Two of them must not become one series, so what a label may
+ * hold, well-formed UTF-8, stays what it is. */
 static void put_label(FILE *out, const char *text)
 {
-    for (; text != NULL && *text != '\0'; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\') {
-            fputc('\\', out);
+    bool is_domain = text != other;
+    struct bytes rest = bytes_of_string(text != NULL ? text : "");
+    bool ambiguous = is_domain && bytes_equal(rest, bytes_of_string(other));
+    while (rest.length != 0) {
+        uint32_t code = 0;
+        size_t octets = utf8_take(rest, &code);
+        if (octets == 0 || code < ' ' || (code > '~' && code < 0xa0)) {
+            fputc('?', out);
+        } else {
+            fputs(code == '"' || code == '\\' ? "\\" : "", out);
+            fwrite(rest.data, 1, octets, out);
         }
-        fputc(c < ' ' || c > '~' ? '?' : c, out);
+        bytes_advance(&rest, octets != 0 ? octets : 1);
     }
+    fputs(ambiguous ? "." : "", out);
 }
 
 static void put_recipients(FILE *out, const struct control_destination *destination)
@@ -57,7 +70,6 @@ static void put_destinations(FILE *out, const struct control_ops *ops)
 {
     struct control_destination *all = NULL;
     struct control_destination shown[CONTROL_METRICS_DESTINATIONS + 1];
-    static char other[] = "other";
     size_t count = ops->queue_summary(ops->context, &all);
     size_t top = count < CONTROL_METRICS_DESTINATIONS ? count : CONTROL_METRICS_DESTINATIONS;
     uint64_t now_ms = clock_wall_ms();

@@ -102,6 +102,9 @@ struct control_ops {
     void *context;
 };
 
+/* Makes one of those with the same domain: one has an entry on every shard that it has recipients on. Returns how many
+ * are left. */
+size_t control_ops_merge_destinations(struct control_destination *destinations, size_t count);
 void control_ops_free_destinations(struct control_destination *destinations, size_t count);
 void control_ops_free_recipients(struct control_recipients *recipients);
 

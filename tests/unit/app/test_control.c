@@ -27,6 +27,8 @@
 
 struct fake {
     unsigned destinations;
+    const char *const *names; /* of the first ones, names_count */
+    unsigned names_count;
     unsigned recipients;
     bool sick;
     /* what was asked last */
@@ -51,7 +53,11 @@ static size_t fake_summary(void *context, struct control_destination **ret_desti
     *ret_destinations = calloc(fake.destinations + 1, sizeof **ret_destinations);
     for (unsigned i = 0; i < fake.destinations; i++) {
         struct control_destination *destination = &(*ret_destinations)[i];
-        assert_true(asprintf(&destination->domain, "d%u.example", i) > 0);
+        if (i < fake.names_count) {
+            destination->domain = strdup(fake.names[i]);
+        } else {
+            assert_true(asprintf(&destination->domain, "d%u.example", i) > 0);
+        }
         destination->ready = i;
         destination->deferred = 1;
         destination->oldest_ms = now_ms - 90000;
@@ -333,6 +339,61 @@ static void test_metrics_are_bounded(void **state)
     }
 }
 
+/* Names that strangers chose are told apart, and none is taken for what is ours. */
+static void test_metrics_of_strange_names(void **state)
+{
+    static const char *const names[] = {"other", "\xc3\xa4.test", "\xc3\xb6.test", "x\"\\\n\xff.test"};
+    static const char *const labels[] = {"other.", "\xc3\xa4.test", "\xc3\xb6.test", "x\\\"\\\\??.test", "other"};
+    (void)state;
+    fake.names = names;
+    fake.destinations = fake.names_count = 4;
+    struct control_reply reply = get("/metrics", NULL, BYTES(""));
+    for (size_t i = 0; i < sizeof labels / sizeof *labels; i++) {
+        char series[80];
+        snprintf(series, sizeof series, "\nringpost_destination_recipients{destination=\"%s\",state=\"held\"} ",
+                 labels[i]);
+        const char *found = strstr(reply.body, series);
+        assert_non_null(found);
+        assert_null(strstr(found + 1, series));
+    }
+    free(reply.body);
+    fake.destinations = fake.names_count = 0;
+}
+
+static void test_destinations_of_several_shards(void **state)
+{
+    struct control_destination *all = calloc(5, sizeof *all);
+    (void)state;
+    all[0] = (struct control_destination){
+        .domain = strdup("b.test"), .ready = 1, .oldest_ms = 50, .next_attempt_ms = 9};
+    all[1] = (struct control_destination){.domain = NULL, .held = 1};
+    all[2] = (struct control_destination){.domain = strdup("a.test"), .active = 3, .last_error = strdup("one")};
+    all[3] = (struct control_destination){.domain = strdup("b.test"),
+                                          .ready = 2,
+                                          .active = 1,
+                                          .deferred = 4,
+                                          .held = 5,
+                                          .oldest_ms = 40,
+                                          .next_attempt_ms = 0,
+                                          .last_error = strdup("two")};
+    all[4] = (struct control_destination){.domain = strdup("a.test"), .active = 1, .last_error = strdup("three")};
+    assert_int_equal(control_ops_merge_destinations(all, 5), 3);
+    assert_null(all[0].domain);
+    assert_string_equal(all[1].domain, "a.test");
+    assert_int_equal(all[1].active, 4);
+    assert_non_null(all[1].last_error);
+    assert_string_equal(all[2].domain, "b.test");
+    assert_int_equal(all[2].ready, 3);
+    assert_int_equal(all[2].active, 1);
+    assert_int_equal(all[2].deferred, 4);
+    assert_int_equal(all[2].held, 5);
+    assert_int_equal(all[2].oldest_ms, 40);
+    assert_int_equal(all[2].next_attempt_ms, 9);
+    assert_string_equal(all[2].last_error, "two");
+    control_ops_free_destinations(all, 3);
+    assert_int_equal(control_ops_merge_destinations(NULL, 0), 0);
+}
+
 /* --- sockets ------------------------------------------------------------------------------------------------------ */
 
 static char socket_path[64];
@@ -500,6 +561,8 @@ int main(void)
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_probes),
         cmocka_unit_test(test_metrics_are_bounded),
+        cmocka_unit_test(test_metrics_of_strange_names),
+        cmocka_unit_test(test_destinations_of_several_shards),
         cmocka_unit_test(test_requests_over_the_socket),
         cmocka_unit_test(test_a_large_answer_comes_whole),
         cmocka_unit_test(test_socket_of_a_dead_server_is_replaced_that_of_a_living_one_not),
