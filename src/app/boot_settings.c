@@ -153,6 +153,7 @@ static bool map_delivery(struct boot_settings *boot, const struct settings *sett
     to->routes = boot->routes.routes;
     to->route_count = settings->routes_count;
     to->connections_max = share(from->connections_max, boot->delivery_shards);
+    to->receive_buffers = settings->limits.receive_buffers;
     map_timeouts(&to->timeouts, from);
     for (unsigned i = 0; i < from->source_addresses_count; i++) {
         const struct config_endpoint *source = &from->source_addresses[i];

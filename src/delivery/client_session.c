@@ -18,6 +18,9 @@
  * makes progress, but not for ever: a host that reads an octet now and then would keep the message from being given up,
  * and its sender from hearing of it.
  *
+ * What a host says while our send is in flight stays in the ring's receive buffers. One that reads nothing and talks
+ * keeps up to five of them; when they are short (delivery.c) that ends the connection.
+ *
  * Ends: a connection that cannot be made, or is refused in its greeting, goes on with the next address of the site.
  * Later losses end the session. The machine then says what became of each transaction, after the stream has been
  * joined, because until then the kernel may still read the message from the map.
@@ -37,7 +40,8 @@
 #include "delivery/verdict.h"
 
 #define CLIENT_SESSION_LAST_WORDS_MS 1000 /* to read what a host said before it broke off */
-#define CLIENT_SESSION_BODY_PIECES 2      /* per write, each of up to LIMIT_EXTENT_BYTES: progress is seen this often */
+#define CLIENT_SESSION_HOARD_GRACE_MS 1000
+#define CLIENT_SESSION_BODY_PIECES 2 /* per write, each of up to LIMIT_EXTENT_BYTES: progress is seen this often */
 
 static void client_session_drive(struct client_session *session);
 static bool connect_next(struct client_session *session);
@@ -202,6 +206,14 @@ static void session_close(struct client_session *session, bool abort)
         wheel_disarm(&session->delivery->shard->wheel, &session->timer);
         stream_close(&session->stream, abort, session_closed);
     }
+}
+
+/* While a send is in flight nothing is parsed. A host that takes what it is sent has the reply to come read at once. */
+bool client_session_hoards(const struct client_session *session)
+{
+    return !session->closing && session->connected && session->stream.buffers != 0 &&
+           stream_sending(&session->stream) &&
+           session->delivery->shard->now_ms >= session->send_ms + CLIENT_SESSION_HOARD_GRACE_MS;
 }
 
 void client_session_abort(struct client_session *session)
@@ -475,6 +487,7 @@ static void send_more(struct client_session *session)
         metric_add(&session->delivery->shard->metrics->outbound_sends, 1);
         metric_add(&session->delivery->shard->metrics->outbound_bytes, bytes);
         session->sent_before = session->stream.sent_bytes;
+        session->send_ms = session->delivery->shard->now_ms;
         stream_send(&session->stream, pieces, count);
     }
 }

@@ -24,6 +24,10 @@ void client_session_attempt_gone(struct client_session *session);
 /* Says QUIT when what is on the wire has ended. */
 void client_session_quit(struct client_session *session);
 
+/* Its host reads nothing of what we send, and has said more than it was asked for: that lies in receive buffers that
+ * others need. */
+bool client_session_hoards(const struct client_session *session);
+
 /* Closes at once; what is on the wire is treated as a lost connection. */
 void client_session_abort(struct client_session *session);
 
@@ -46,6 +50,7 @@ struct client_session {
     size_t split;            /* bytes of `out` that go before the body */
     uint64_t sent_before;    /* stream.sent_bytes when progress was last seen */
     uint64_t write_ms;       /* when the body, or the commands, that are being sent began to be */
+    uint64_t send_ms;        /* when the send in flight began */
     uint64_t connect_ms;
     unsigned delivered; /* messages */
     bool connected;

@@ -13,6 +13,7 @@
 #include "queue/schedule.h"
 
 #define DELIVERY_ATTEMPTS_MAX (1u << 20)
+#define DELIVERY_RELIEVE_MS 250 /* while receive buffers are short, sessions are looked at so often */
 
 static unsigned shard_of(void *context, struct bytes domain)
 {
@@ -115,9 +116,28 @@ void delivery_offer_connection(struct delivery *delivery)
     }
 }
 
+/* With no buffer left nothing may ever complete: the turn that looks again comes from the timer. */
+static void relieve(struct delivery *delivery)
+{
+    bool is_short = ring_buffers_free(delivery->shard->ring) < delivery->settings->receive_buffers / 4;
+    if (!is_short || wheel_armed(&delivery->relieve)) {
+        return;
+    }
+    shard_arm(delivery->shard, &delivery->relieve, DELIVERY_RELIEVE_MS);
+    for (struct list *node = delivery->sessions.next; node != &delivery->sessions;) {
+        struct client_session *session = LIST_OWNER(node, struct client_session, all);
+        node = node->next;
+        if (client_session_hoards(session)) {
+            client_session_abort(session);
+        }
+    }
+}
+
 static void hook_run(struct shard_hook *hook)
 {
-    run_dirty(CONTAINER_OF(hook, struct delivery, hook));
+    struct delivery *delivery = CONTAINER_OF(hook, struct delivery, hook);
+    run_dirty(delivery);
+    relieve(delivery);
 }
 
 static void again_fired(struct timer *timer)
@@ -149,6 +169,7 @@ struct delivery *delivery_new(struct shard *shard, const struct delivery_setting
     list_init(&delivery->sessions);
     bounce_init(delivery);
     wheel_timer_init(&delivery->again, again_fired);
+    wheel_timer_init(&delivery->relieve, again_fired);
     wheel_timer_init(&delivery->stop_timer, stop_deadline);
     delivery->maildirs = maildir_new(delivery);
     if (delivery->maildirs == NULL ||
@@ -201,6 +222,7 @@ void delivery_delete(struct delivery *delivery)
 {
     CHECK(delivery->connections == 0);
     wheel_disarm(&delivery->shard->wheel, &delivery->again);
+    wheel_disarm(&delivery->shard->wheel, &delivery->relieve);
     wheel_disarm(&delivery->shard->wheel, &delivery->stop_timer);
     wheel_disarm(&delivery->shard->wheel, &delivery->journal_timer);
     if (delivery->queue != NULL) {

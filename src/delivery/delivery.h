@@ -90,6 +90,7 @@ struct delivery_settings {
     unsigned local_count;
     unsigned local_jobs_max;  /* messages being written into Maildirs; at most DELIVERY_LOCAL_JOBS_MAX */
     unsigned connections_max; /* of this shard */
+    unsigned receive_buffers; /* of this shard's ring */
     struct delivery_timeouts timeouts;
     struct delivery_source source_ipv4;
     struct delivery_source source_ipv6;
@@ -115,6 +116,7 @@ struct delivery {
     struct list idle;          /* connections without work, longest first */
     struct shard_hook hook;
     struct timer again;   /* something is dirty: the loop does not sleep */
+    struct timer relieve; /* receive buffers are short: not before, sessions are looked at for who keeps them */
     struct list sessions; /* all connections */
     struct timer stop_timer;
     struct slots attempts; /* struct attempt *, with generations: borrowed messages come back late */

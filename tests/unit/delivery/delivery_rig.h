@@ -475,6 +475,7 @@ static void rig_init(unsigned shards)
         .hostname = BYTES("us.test"),
         .routes = rig.routes,
         .connections_max = 100,
+        .receive_buffers = 256,
         .timeouts = {.connect_ms = 2000, .idle_ms = 500, .message_ms = 60000},
         .bounces = true,
         .bounce_quote_bytes_max = 10000,

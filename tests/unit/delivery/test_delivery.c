@@ -234,6 +234,56 @@ static void test_a_body_that_takes_too_long(void **state)
     rig_end();
 }
 
+static bool is_final(void *context)
+{
+    return rig.finals[*(unsigned *)context] != 0;
+}
+
+/* Reads no body, and talks instead. */
+static const char *babbles(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)line;
+    if (at != AT_BODY) {
+        return NULL;
+    }
+    usleep(200000); /* right behind the 354 it would end the connection */
+    while (!talk->host->ending && talk->host->script != NULL) {
+        if (send(talk->fd, "250 ok\r\n", 8, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN) {
+            break;
+        }
+        usleep(5000);
+    }
+    return TALK_CLOSE;
+}
+
+/* Hosts that read nothing and have much to say: they must not keep the receive buffers that others need. */
+static void test_hoarding(void **state)
+{
+    (void)state;
+    char domains[RIG_HOSTS * 16];
+    struct buffer list = buffer_of(domains, sizeof domains - 1);
+    begin(1, NULL);
+    while (rig.host_count < RIG_HOSTS) {
+        CHECK(buffer_append_format(&list, "%s%s", list.length != 0 ? " " : "", domain_of(add_host(babbles))));
+    }
+    domains[list.length] = '\0';
+    rig.settings.timeouts.phase_ms[SMTP_CLIENT_PHASE_BODY] = 30000;
+    rig_run();
+    for (unsigned i = 0; i < 4; i++) {
+        rig_mail((struct letter){.domains = domains, .bytes = 8u << 20});
+    }
+    usleep(1500000);
+    unsigned number = rig_mail((struct letter){.domains = "a.test"});
+    unsigned delivered = number;
+    assert_true(comes(is_final, &delivered, 2900));
+    assert_int_equal(rig.deferrals[number], 0);
+    for (unsigned i = 1; i < rig.host_count; i++) {
+        rig.hosts[i].script = NULL;
+    }
+    rig_settle();
+    rig_end();
+}
+
 static void test_quit_without_an_answer(void **state)
 {
     (void)state;
@@ -597,6 +647,7 @@ int main(void)
         TEST(test_one_message_per_connection),
         TEST(test_timeouts),
         TEST(test_a_body_that_takes_too_long),
+        TEST(test_hoarding),
         TEST(test_quit_without_an_answer),
         TEST(test_body_is_cut_off),
         TEST(test_body_is_refused_early),
