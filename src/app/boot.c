@@ -27,11 +27,13 @@
 #include "core/log.h"
 #include "core/stream.h"
 #include "core/tls.h"
+#include "core/worker.h"
 #include "inbound/accounts.h"
 #include "queue/enqueue.h"
 
 #define BOOT_SETTLED_ROUNDS 4 /* quiet looks in a row before mail between shards counts as settled */
 #define BOOT_ROUND_MS 2
+#define BOOT_FILE_WORKERS 2
 #define BOOT_OUTCOME_WAIT_MS 5 /* about the sync of a slow disk */
 #define BOOT_COMPACTION_MAX UINT32_MAX
 
@@ -127,6 +129,7 @@ static int start_shard(struct shard *shard, void *context)
         return error;
     }
     shard->resolver = resolver;
+    shard->file_workers = boot->file_workers;
     delivery_start(delivery, queue, resolver);
     if (mapped->events.path[0] != '\0') {
         struct event_log *events = NULL;
@@ -310,6 +313,22 @@ static bool deal_spools(struct boot *boot)
     return true;
 }
 
+bool boot_file_workers(struct boot *boot, const struct settings *settings)
+{
+    bool needed = false;
+    for (unsigned i = 0; i < settings->domains_count; i++) {
+        needed |= settings->domains[i].quota_bytes != 0 || settings->domains[i].quota_messages != 0;
+    }
+    if (!needed || boot->file_workers != NULL) {
+        return true;
+    }
+    int error = worker_pool_new(BOOT_FILE_WORKERS, WORKER_QUEUE_MAX, &boot->file_workers);
+    if (error != 0) {
+        log_line(LOG_ERROR, "workers for quotas cannot be started", "error=\"%s\"", strerror(-error));
+    }
+    return error == 0;
+}
+
 static bool start_accounts(struct boot *boot)
 {
     const struct accounts_settings settings = boot_listener_accounts(boot->settings);
@@ -366,7 +385,7 @@ int boot_serve(const struct settings *settings)
     if (boot.mapped == NULL || !deal_spools(&boot) || !sandbox_close_files(settings, &boot.sandbox)) {
         return CLI_CONFIG;
     }
-    if (!start_accounts(&boot) || !boot_limits_start(&boot) || !start(&boot)) {
+    if (!start_accounts(&boot) || !boot_file_workers(&boot, settings) || !boot_limits_start(&boot) || !start(&boot)) {
         return CLI_CONFIG;
     }
     if (!seal(&boot)) {
@@ -375,6 +394,9 @@ int boot_serve(const struct settings *settings)
     int code = boot_run(&boot);
     boot_limits_end(&boot);
     accounts_delete(boot.accounts);
+    if (boot.file_workers != NULL) {
+        worker_pool_delete(boot.file_workers);
+    }
     boot_reload_free(&boot);
     sandbox_end(&boot.sandbox);
     return code;

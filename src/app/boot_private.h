@@ -24,6 +24,7 @@ struct boot {
     struct sandbox_state sandbox;
     struct admission *admission;
     struct accounts *accounts;
+    struct worker_pool *file_workers; /* made when the first domain has Maildirs */
     struct shard_group *group;
     struct spool *spools[QUEUE_SPOOLS]; /* each entry is written by its own shard, before the loops */
     bool spool_wanted[QUEUE_SPOOLS];
@@ -54,6 +55,9 @@ struct boot_settings *boot_reload_map(const struct settings *settings);
 bool boot_reload_start(struct boot *boot);
 /* Reads certificates, keys and passwords again when one of their files has changed. */
 void boot_reload_files(struct boot *boot);
+
+/* boot.c: the workers for files, when these settings need them and there are none; false, and the log says why. */
+bool boot_file_workers(struct boot *boot, const struct settings *settings);
 
 /* boot_run.c: the main thread, from the start of the shards to their end. Returns the exit code. */
 int boot_run(struct boot *boot);

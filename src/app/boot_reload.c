@@ -38,6 +38,7 @@ static void apply(struct shard *shard, void *context)
 {
     struct boot *boot = context;
     shard->queue->settings = boot->mapped->queue;
+    shard->file_workers = boot->file_workers;
     delivery_reload(shard->delivery, &boot->mapped->delivery);
     if (shard->inbound != NULL && !inbound_reload(shard->inbound, &boot->mapped->inbound)) {
         log_line(LOG_ERROR, "no memory for the new settings of listeners", "shard=%u", shard->index);
@@ -125,7 +126,8 @@ void boot_reload(struct boot *boot)
     }
     unsigned restarts = settings_diff(boot->settings, settings, report_change, NULL);
     uint64_t files = files_seen(settings); /* before they are read */
-    bool good = restarts == 0 && sandbox_covers(&boot->sandbox, settings) && load_accounts(boot, settings);
+    bool good = restarts == 0 && sandbox_covers(&boot->sandbox, settings) && load_accounts(boot, settings) &&
+                boot_file_workers(boot, settings);
     struct boot_settings *mapped = good ? boot_reload_map(settings) : NULL;
     struct settings *previous = boot->loaded;
     if (mapped == NULL || !adopt(boot, settings, mapped, files)) {

@@ -7,6 +7,8 @@
 
 #include "core/log.h"
 #include "core/tls.h"
+#include "delivery/maildir.h"
+#include "delivery/maildir_path.h"
 #include "delivery/route.h"
 
 /* A context for routes that verify by this file's authorities, or ("") for all that do not verify. */
@@ -128,4 +130,24 @@ struct inbound_route boot_routes_find(const struct shard *shard, struct bytes do
         .mx_of = route->by_mx ? by_mx : BYTES(""),
         .general = bytes_equal(route->domain, BYTES("*")),
     };
+}
+
+bool boot_routes_mailbox(const struct shard *shard, const struct address *address, struct inbound_mailbox *ret_mailbox)
+{
+    char room[LIMIT_DOMAIN_BYTES];
+    struct bytes domain = address_domain(address);
+    if (address->kind != ADDRESS_DOMAIN || domain.length > sizeof room) {
+        return false;
+    }
+    for (size_t i = 0; i < domain.length; i++) {
+        room[i] = bytes_ascii_lower(domain.data[i]);
+    }
+    const struct delivery_local *local = maildir_local(shard->delivery->maildirs, bytes_of(room, domain.length));
+    if (local == NULL || (local->quota.bytes_max == 0 && local->quota.messages_max == 0)) {
+        return false;
+    }
+    struct buffer directory = buffer_of(ret_mailbox->directory, sizeof ret_mailbox->directory);
+    ret_mailbox->quota = local->quota;
+    ret_mailbox->refuses = local->quota_refuses;
+    return maildir_path_directory(local->maildir, local->domain, address_local(address), local->subaddress, &directory);
 }

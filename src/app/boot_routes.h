@@ -26,4 +26,7 @@ void boot_routes_free(struct boot_routes *routes);
 /* As inbound_settings.route: by the routes in force on the shard. */
 struct inbound_route boot_routes_find(const struct shard *shard, struct bytes domain);
 
+/* As inbound_settings.mailbox: by the domains in force on the shard. */
+bool boot_routes_mailbox(const struct shard *shard, const struct address *address, struct inbound_mailbox *ret_mailbox);
+
 #endif

@@ -12,6 +12,7 @@
 #include "app/notify.h"
 #include "app/signals.h"
 #include "core/log.h"
+#include "core/worker.h"
 #include "inbound/accounts.h"
 
 #define BOOT_STATUS_MS 10000
@@ -119,6 +120,9 @@ int boot_run(struct boot *boot)
     atomic_store(&boot->stopping, true);
     boot_stop(boot);
     accounts_stop(boot->accounts);
+    if (boot->file_workers != NULL) {
+        worker_pool_stop(boot->file_workers);
+    }
     if (open) {
         control_delete(boot->control);
     }

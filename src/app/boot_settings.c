@@ -38,6 +38,7 @@ static bool map_inbound(struct boot_settings *boot, const struct settings *setti
         .receive_buffers = settings->limits.receive_buffers,
         .recipients = settings->recipients,
         .route = boot_routes_find,
+        .mailbox = boot_routes_mailbox,
     };
     return true;
 }
@@ -133,6 +134,8 @@ static bool map_locals(struct boot_settings *boot, const struct settings *settin
                 .domain = bytes_of_string(from->name),
                 .maildir = from->maildir,
                 .subaddress = from->subaddress[0],
+                .quota = {.bytes_max = from->quota_bytes, .messages_max = from->quota_messages},
+                .quota_refuses = from->over_quota == SETTINGS_OVER_QUOTA_REFUSE,
             };
         }
     }

@@ -51,13 +51,18 @@ struct settings_limits {
 };
 
 /* A domain of ours. */
+enum settings_over_quota { SETTINGS_OVER_QUOTA_DEFER, SETTINGS_OVER_QUOTA_REFUSE };
+
 struct settings_domain {
     const char *name;       /* lower case */
     const char *mailboxes;  /* a file, or "": whoever it is has a mailbox */
     const char *aliases;    /* a file, or "" */
     const char *subaddress; /* the character between user and detail, or "" */
     const char *deliver;    /* as written */
-    const char *maildir;    /* of `deliver`: the path with %d and %u, or "": by the routes */
+    uint64_t quota_bytes;   /* of each Maildir; 0: none */
+    unsigned quota_messages;
+    unsigned over_quota; /* enum settings_over_quota */
+    const char *maildir; /* of `deliver`: the path with %d and %u, or "": by the routes */
 };
 
 enum settings_next_hop {

@@ -5,8 +5,11 @@
 #include "app/settings_check.h"
 #include "app/settings_table.h"
 
+#define TIB (1024 * GIB)
 #define MAILDIR "maildir:"
 #define LMTP "lmtp:"
+
+static const char *const over_quota[] = {"defer", "refuse", NULL};
 
 /* An absolute path with %u somewhere behind its beginning, so that every user has a directory of her own. */
 static bool valid_template(const char *path)
@@ -62,6 +65,10 @@ static void complete_domain(struct settings *settings, unsigned i)
         snprintf(path, sizeof path, "domains[%u].mailboxes", i);
         config_error(settings->config, path,
                      "%s is not given, expected the file that names the mailboxes to deliver to", path);
+    }
+    if (domain->maildir[0] == '\0' && (domain->quota_bytes != 0 || domain->quota_messages != 0)) {
+        snprintf(path, sizeof path, "domains[%u].%s", i, domain->quota_bytes != 0 ? "quota" : "quota_messages");
+        config_error(settings->config, path, "%s is given, expected none unless mail is delivered into Maildirs", path);
     }
 }
 
@@ -129,5 +136,8 @@ const struct config_key settings_domains_keys[] = {
     {"deliver", CONFIG_TEXT, 0, AT(settings_domain, deliver), RANGE(1, SETTINGS_MAILDIR_BYTES), DEFAULT("\"route\""),
      .valid = valid_deliver,
      .expected = "\"route\", \"lmtp:host:port\", \"lmtp:unix:/path\" or \"maildir:/path/%d/%u\""},
+    {"quota", CONFIG_SIZE, 0, AT(settings_domain, quota_bytes), RANGE(0, 1024 * TIB), DEFAULT("0")},
+    {"quota_messages", CONFIG_COUNT, 0, AT(settings_domain, quota_messages), RANGE(0, 1000 * MILLION), DEFAULT("0")},
+    {"over_quota", CONFIG_CHOICE, 0, AT(settings_domain, over_quota), .choices = over_quota, DEFAULT("\"defer\"")},
     END,
 };

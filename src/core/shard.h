@@ -20,6 +20,7 @@
 #include "core/ring.h"
 
 struct shard_group;
+struct worker_pool;
 
 /* Something that another thread wants run on a shard, without waiting for it; embedded in its owner. */
 struct shard_note {
@@ -53,7 +54,8 @@ struct shard {
     struct delivery *delivery;
     struct resolver *resolver;
     struct event_log *events;
-    unsigned arena; /* jemalloc's number of this shard's arena; valid when has_arena */
+    struct worker_pool *file_workers; /* one of all shards, for what a ring cannot do with files; NULL: none */
+    unsigned arena;                   /* jemalloc's number of this shard's arena; valid when has_arena */
     bool has_arena;
     void *context; /* of the group's settings, for whoever put the layers together */
     struct {

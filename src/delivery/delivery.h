@@ -20,6 +20,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/slots.h"
+#include "core/maildir_quota.h"
 #include "core/shard.h"
 #include "delivery/plain_hosts.h"
 #include "dns/mx.h"
@@ -67,6 +68,8 @@ struct delivery_local {
     struct bytes domain;
     const char *maildir; /* "/var/mail/%d/%u" (delivery/maildir_path.h) */
     char subaddress;     /* '\0': none */
+    struct maildir_limits quota;
+    bool quota_refuses; /* over it for good (5.2.2), not for now (4.2.2) */
 };
 
 struct delivery_source {

@@ -40,6 +40,7 @@ struct maildir_job {
     struct bytes wire;  /* what is left of the one before */
     struct maildir_text text;
     struct maildir_file file;
+    struct maildir_quota quota; /* the question before the file, and the news after it */
     char reason[96];
 };
 
@@ -84,6 +85,11 @@ void maildir_index(struct maildirs *maildirs)
         } pointer = {.constant = &settings->locals[i]};
         CHECK(map_insert(&maildirs->locals, settings->locals[i].domain, pointer.value));
     }
+}
+
+const struct delivery_local *maildir_local(const struct maildirs *maildirs, struct bytes domain)
+{
+    return map_find(&maildirs->locals, domain);
 }
 
 static const struct delivery_local *find_local(const struct maildirs *maildirs, const struct destination *destination)
@@ -146,6 +152,11 @@ static void job_end(struct maildir_job *job, bool corrupt)
     delivery_progress(job->maildirs->delivery);
 }
 
+static bool has_quota(const struct delivery_local *local)
+{
+    return local->quota.bytes_max != 0 || local->quota.messages_max != 0;
+}
+
 /* The text lives until the next error. Whose mailbox it is the outcome says; what is wrong with it, the system. */
 static struct outcome_cause cause_of(struct maildir_job *job, int error)
 {
@@ -162,17 +173,65 @@ static struct outcome_cause cause_of(struct maildir_job *job, int error)
     }
 }
 
-static void file_done(struct maildir_file *file, int error)
+static void recipient_done(struct maildir_job *job, const struct outcome_cause *cause)
 {
-    struct maildir_job *job = CONTAINER_OF(file, struct maildir_job, file);
-    if (error == 0) {
+    if (cause == NULL) {
         outcome_arrived(&job->attempt, job->recipient, "delivered to the mailbox");
     } else {
-        struct outcome_cause cause = cause_of(job, error);
-        outcome_recipient(&job->attempt, job->recipient, &cause);
+        outcome_recipient(&job->attempt, job->recipient, cause);
     }
     job->recipient++;
     job_next(job);
+}
+
+static void quota_told(struct maildir_quota *quota)
+{
+    recipient_done(CONTAINER_OF(quota, struct maildir_job, quota), NULL);
+}
+
+static void file_done(struct maildir_file *file, int error)
+{
+    struct maildir_job *job = CONTAINER_OF(file, struct maildir_job, file);
+    if (error != 0) {
+        struct outcome_cause cause = cause_of(job, error);
+        recipient_done(job, &cause);
+        return;
+    }
+    job->quota.bytes = file->offset;
+    job->quota.done = quota_told;
+    if (!has_quota(job->local) || !maildir_quota_added(&job->quota, job->attempt.delivery->shard)) {
+        recipient_done(job, NULL);
+    }
+}
+
+static void quota_known(struct maildir_quota *quota)
+{
+    struct maildir_job *job = CONTAINER_OF(quota, struct maildir_job, quota);
+    if (quota->over) {
+        struct outcome_cause cause = outcome_local(job->local->quota_refuses, 2, 2, "the mailbox is over its quota");
+        recipient_done(job, &cause);
+    } else {
+        maildir_file_begin(&job->file);
+    }
+}
+
+/* Asks about the quota, where there is one, then writes the file. Who cannot be asked has said nothing. */
+static void begin_file(struct maildir_job *job)
+{
+    struct maildir_quota *quota = &job->quota;
+    const struct spool_view *view = &job->attempt.view;
+    if (has_quota(job->local)) {
+        struct buffer directory = buffer_of(quota->directory, sizeof quota->directory);
+        static_assert(sizeof quota->directory >= sizeof job->file.directory, "the same path");
+        CHECK(buffer_append_string(&directory, job->file.directory) && buffer_append(&directory, bytes_of("", 1)));
+        quota->limits = job->local->quota;
+        quota->bytes = view->prologue.length + view->body_bytes;
+        quota->done = quota_known;
+        if (maildir_quota_ask(quota, job->attempt.delivery->shard)) {
+            return;
+        }
+    }
+    maildir_file_begin(&job->file);
 }
 
 static void fill(struct maildir_file *file, struct buffer *out)
@@ -214,7 +273,7 @@ static void job_next(struct maildir_job *job)
             job->wire = bytes_of("", 0);
             maildir_text_init(&job->text, view->body_bytes, (view->flags & SPOOL_FORMAT_BINARY) != 0,
                               (view->flags & SPOOL_FORMAT_CRLF_ADDED) != 0);
-            maildir_file_begin(file);
+            begin_file(job);
             return;
         }
         struct outcome_cause cause = cause_of(job, -ENAMETOOLONG);

@@ -66,6 +66,7 @@ static struct inbound *new_object(struct shard *shard, struct admission *admissi
     inbound->recipients = settings->recipients;
     inbound->accounts = settings->accounts;
     inbound->route = settings->route;
+    inbound->mailbox = settings->mailbox;
     list_init(&inbound->inquiries);
     body_pool_init(&inbound->bodies, settings->body_memory_bytes_max, &shard->metrics->body_memory_bytes);
     block_pool_init(&inbound->small_replies, INBOUND_REPLY_SMALL_BYTES, SPARE_SMALL_REPLIES);

@@ -14,11 +14,13 @@
 
 #include "base/list.h"
 #include "core/config.h"
+#include "core/maildir_quota.h"
 #include "core/shard.h"
 #include "inbound/admission.h"
 #include "inbound/block_pool.h"
 #include "inbound/body.h"
 #include "inbound/rate.h"
+#include "mail/address.h"
 
 struct accounts;
 struct recipients;
@@ -121,6 +123,13 @@ struct inbound_listener_settings {
     unsigned error_delay_after; /* from so many errors of a session on */
 };
 
+/* Where mail for a mailbox of ours is put. */
+struct inbound_mailbox {
+    struct maildir_limits quota;
+    bool refuses; /* over the quota for good: 552, not 452 */
+    char directory[MAILDIR_QUOTA_PATH_BYTES];
+};
+
 struct inbound_settings {
     const struct inbound_listener_settings *listeners; /* at least one, at most ADMISSION_LISTENERS_MAX */
     unsigned listeners_count;
@@ -130,6 +139,8 @@ struct inbound_settings {
     struct accounts *accounts;           /* NULL: nobody can authenticate. Not copied */
     /* The way of a domain in lower case; its text is good until the shard's next turn. NULL: by the domain's own MX. */
     struct inbound_route (*route)(const struct shard *shard, struct bytes domain);
+    /* True, and the mailbox, when that address of ours has one with a quota. NULL: none has. */
+    bool (*mailbox)(const struct shard *shard, const struct address *address, struct inbound_mailbox *ret_mailbox);
 };
 
 struct listener;
@@ -146,7 +157,7 @@ struct inbound {
     struct list sessions;
     unsigned session_count;
     unsigned reception_count; /* with those whose session is gone */
-    unsigned question_count;  /* to the verifier, likewise */
+    unsigned question_count;  /* to the verifier and about quotas, likewise */
     struct list inquiries;    /* to DNS, of sessions that wait for them */
     struct list unsent;       /* sessions with a send in flight, the longest waiting one first */
     struct timer unsent_timer;
@@ -155,6 +166,7 @@ struct inbound {
     const struct recipients *recipients; /* as of the last reload; NULL: no own domains */
     struct accounts *accounts;
     struct inbound_route (*route)(const struct shard *shard, struct bytes domain);
+    bool (*mailbox)(const struct shard *shard, const struct address *address, struct inbound_mailbox *ret_mailbox);
     struct shard_hook hook;
     bool stopping;
     bool overdue; /* the stop's deadline has passed */

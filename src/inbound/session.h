@@ -74,6 +74,8 @@ struct server_session {
     struct login *login;               /* AUTH under way */
     struct session_question *question; /* to the verifier */
     struct session_inquiry *inquiry;   /* to DNS */
+    struct session_usage *usage;       /* the question about a quota */
+    uint64_t size;                     /* what MAIL says about the message's, 0 without */
     struct login_identity identity;
     struct session_trace *trace;
     char *proxy_header; /* as far as it has come, when it comes in pieces */
@@ -155,6 +157,10 @@ void session_auth_answered(struct server_session *session, struct bytes line);
 enum session_gate_answer session_names_ask(struct server_session *session, const struct reply **ret_refusal);
 void session_names_drop(struct server_session *session);
 void session_names_relieve(struct inbound *inbound);
+
+/* session_quota.c: the gate that asks about the quota of a mailbox of ours. */
+enum session_gate_answer session_quota_ask(struct server_session *session, const struct reply **ret_refusal);
+void session_quota_drop(struct server_session *session);
 
 /* session_proxy.c: whom it is from decides what it may; the PROXY header, as far as it has come; XCLIENT; XFORWARD. */
 void session_proxy_judge(struct server_session *session);

@@ -118,6 +118,7 @@ static void mail_passed(struct server_session *session, const struct reply *refu
     if (refusal == NULL) {
         struct reception_client client = client_of(session);
         session->priority = (int8_t)priority_of(session);
+        session->size = params->size;
         lowered = session->priority != params->priority;
         session->reception = reception_begin(session->inbound, &client, &session->machine.mail.path, params,
                                              reception_changed, session);

@@ -3,5 +3,6 @@
 /* Alone in its file, so that a test can put others in its place. */
 const struct session_gate session_gates[] = {
     {SESSION_GATE_MAIL | SESSION_GATE_RCPT, session_names_ask, session_names_drop},
+    {SESSION_GATE_RCPT, session_quota_ask, session_quota_drop},
     {0, NULL, NULL},
 };
