@@ -152,12 +152,12 @@ static void test_time_of_the_disk_is_not_the_clients(void **state)
     size_t length;
     char *body = make_body(4u << 20, &length);
     /* What its chunks hold before the reception stalls. */
-    unsigned chunks = (RECEPTION_EXTENTS_IN_FLIGHT + 1) * BODY_EXTENT_CHUNKS;
+    unsigned chunks = (BODY_STORE_EXTENTS_IN_FLIGHT + 1) * BODY_EXTENT_CHUNKS;
     size_t first = BODY_FIRST_BYTES + (chunks - 1) * BODY_CHUNK_BYTES - chunks * BODY_HEAD_BYTES;
     client_send(fd, TRANSACTION);
     client_expect(fd, "250 250 354");
     client_send_bytes(fd, body, first);
-    WAIT_FOR(now.extents_written == RECEPTION_EXTENTS_IN_FLIGHT &&
+    WAIT_FOR(now.extents_written == BODY_STORE_EXTENTS_IN_FLIGHT &&
              now.body_memory > 3 * LIMIT_EXTENT_BYTES - BODY_CHUNK_BYTES);
     uint64_t memory = snapshot_of(0).body_memory;
     client_send_bytes(fd, body + first, 100);
