@@ -58,6 +58,7 @@ struct demands {
     uint32_t deliver_by_s; /* 0: none */
     bool returns;          /* DELIVERBY with R */
     uint8_t band;
+    bool held; /* until the operator has seen it */
 };
 
 static uint32_t take_seconds(struct bytes value, bool up)
@@ -80,6 +81,8 @@ static struct demands read_demands(struct bytes envelope)
             demands.band = (uint8_t)ready_band((signed char)item.value.data[0]);
         } else if (item.tag == ENVELOPE_HOLD_UNTIL && item.value.length == 8) {
             demands.hold_until_s = take_seconds(item.value, true);
+        } else if (item.tag == ENVELOPE_HELD) {
+            demands.held = true;
         } else if (item.tag == ENVELOPE_DELIVER_BY && item.value.length >= 9) {
             demands.deliver_by_s = take_seconds(item.value, false);
             demands.returns = item.value.data[8] == 'R';
@@ -119,7 +122,9 @@ static bool recall(struct schedule_item *item, const struct spool_state *state)
 {
     unsigned attempts = state->attempts & (uint16_t)~SPOOL_FORMAT_TOLD;
     item->attempts = (uint8_t)(attempts < UINT8_MAX ? attempts : UINT8_MAX);
-    item->held = state->status == SPOOL_FORMAT_HELD;
+    if (state->status != SPOOL_FORMAT_PENDING) {
+        item->held = state->status == SPOOL_FORMAT_HELD;
+    }
     bool told = (state->attempts & SPOOL_FORMAT_TOLD) != 0;
     /* Tried, held, or released by the operator. */
     if (attempts != 0 || item->held || (state->status == SPOOL_FORMAT_DEFERRED && !told)) {
@@ -137,6 +142,7 @@ static void split(struct queue *queue, struct schedule_item first, struct bytes 
     struct envelope_iterator iterator = envelope_iterate(envelope);
     struct envelope_item recipient;
     first.band = demands.band;
+    first.held = demands.held;
     if (demands.hold_until_s > first.arrival_s) {
         first.arrival_s = demands.hold_until_s; /* it is our business from then on */
         first.next_attempt_s = demands.hold_until_s;

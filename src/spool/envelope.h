@@ -30,6 +30,7 @@ enum envelope_tag {
     ENVELOPE_HOLD_UNTIL = 13, /* FUTURERELEASE (RFC 4865): 8 bytes little-endian, ms since 1970 */
     ENVELOPE_DELIVER_BY = 14, /* DELIVERBY (RFC 2852): as above, then 'N' or 'R', then 1 when a trace was asked for */
     ENVELOPE_AUTH_PARAMETER = 15, /* AUTH= of MAIL (RFC 4954 5), xtext as received */
+    ENVELOPE_HELD = 16,           /* not to be tried until the operator releases it; why */
 };
 
 /* NOTIFY of a recipient (RFC 3461 4.1); none: not given. */

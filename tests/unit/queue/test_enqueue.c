@@ -191,6 +191,29 @@ static void test_hold_and_priority(void **state)
     }
 }
 
+/* Until it is released, which is remembered with its state. */
+static void test_a_message_may_come_held(void **state)
+{
+    (void)state;
+    struct queue *queue = fake_queue();
+    begin_envelope();
+    assert_true(envelope_add(&envelope, ENVELOPE_HELD, 0, BYTES("why")));
+    add_recipient("a@example.com");
+    enqueue(1);
+    assert_int_equal(schedule_entry(queue, 0)->place, QUEUE_PARKED);
+    const struct spool_state states[] = {{.status = SPOOL_FORMAT_PENDING}, {.status = SPOOL_FORMAT_DEFERRED}};
+    for (unsigned i = 0; i < 2; i++) {
+        enqueue_recovered(queue, FAKE_SPOOL,
+                          &(struct spool_recovered){.slot = 9 + i,
+                                                    .arrival_ms = fake.shard.wall_ms,
+                                                    .recipients = 1,
+                                                    .envelope = buffer_bytes(&envelope),
+                                                    .states = &states[i]});
+        assert_int_equal(schedule_entry(queue, 1 + i)->place, i == 0 ? QUEUE_PARKED : QUEUE_READY);
+    }
+    fake_end(queue);
+}
+
 static void test_deadlines(void **state)
 {
     static const struct {
@@ -429,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_runs_of_one_domain_are_one_mail),
         cmocka_unit_test(test_a_recovered_message_goes_on_where_it_was),
         cmocka_unit_test(test_hold_and_priority),
+        cmocka_unit_test(test_a_message_may_come_held),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_demands_survive_a_restart),
         cmocka_unit_test(test_forwarded_recipients_stay_where_they_come_to),
