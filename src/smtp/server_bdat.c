@@ -1,4 +1,5 @@
 #include "smtp/server_private.h"
+#include "smtp/unstuff.h"
 
 /* BDAT (RFC 3030). A chunk is announced by its length, so nothing in it ends anything: no dot, no line end. What the
  * driver gets is nevertheless the wire form of DATA, because that is what is stored: a dot is put in front of each line
@@ -72,29 +73,13 @@ static enum smtp_server_event give_piece(struct smtp_server *s, struct bytes pie
     return SMTP_SERVER_BODY;
 }
 
-/* How much of a run may be given as it is: up to where a line begins with a dot. A dot is looked for, not a line: it is
- * the rarest of the three octets. */
-static size_t up_to_dot(struct bytes run)
-{
-    if (run.data[0] == '\n') {
-        return 1; /* the CR may have come before */
-    }
-    const char *end = run.data + run.length;
-    for (const char *dot = run.data; (dot = memchr(dot, '.', (size_t)(end - dot))) != NULL; dot++) {
-        if (dot - run.data >= 2 && dot[-1] == '\n' && dot[-2] == '\r') {
-            return (size_t)(dot - run.data);
-        }
-    }
-    return run.length;
-}
-
 static enum smtp_server_event take_octets(struct smtp_server *s, struct bytes *input)
 {
     struct bytes run = bytes_slice(*input, 0, s->chunk_left < input->length ? (size_t)s->chunk_left : input->length);
     if (s->chunk == CHUNK_TAKE && run.data[0] == '.' && dot_at_line_start(&s->dot)) {
         return give_piece(s, BYTES("."));
     }
-    size_t length = s->chunk == CHUNK_TAKE ? up_to_dot(run) : run.length;
+    size_t length = s->chunk == CHUNK_TAKE ? unstuff_run(run) : run.length;
     bytes_advance(input, length);
     s->chunk_left -= length;
     return s->chunk == CHUNK_TAKE ? give_piece(s, bytes_slice(run, 0, length)) : NO_EVENT;

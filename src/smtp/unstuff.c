@@ -51,3 +51,18 @@ uint64_t unstuff_count(struct unstuff *unstuff, struct bytes text)
     }
     return dots;
 }
+
+/* A dot is looked for, not a line: it is the rarest of the three octets. */
+size_t unstuff_run(struct bytes run)
+{
+    if (run.data[0] == '\n') {
+        return 1; /* the CR may have come before */
+    }
+    const char *end = run.data + run.length;
+    for (const char *dot = run.data; (dot = memchr(dot, '.', (size_t)(end - dot))) != NULL; dot++) {
+        if (dot - run.data >= 2 && dot[-1] == '\n' && dot[-2] == '\r') {
+            return (size_t)(dot - run.data);
+        }
+    }
+    return run.length;
+}

@@ -20,4 +20,8 @@ size_t unstuff_copy(struct unstuff *unstuff, struct bytes text, struct buffer *o
 /* How many dots of `text` unstuff_copy would leave out. */
 uint64_t unstuff_count(struct unstuff *unstuff, struct bytes text);
 
+/* The other way: how much of a run, which is not empty, needs no dot put into it, up to where a line begins with one.
+ * The first octet is the caller's to look at: it may begin a line. */
+size_t unstuff_run(struct bytes run);
+
 #endif
