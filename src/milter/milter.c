@@ -88,11 +88,6 @@ bool milter_answers(const struct milter *milter, enum milter_step step)
     return (milter->steps & rules[step].silent) == 0;
 }
 
-bool milter_wants_refused(const struct milter *milter)
-{
-    return (milter->steps & MILTER_WANTS_REFUSED_RCPT) != 0;
-}
-
 bool milter_keeps_space(const struct milter *milter)
 {
     return (milter->steps & MILTER_LEADING_SPACE) != 0;

@@ -114,8 +114,6 @@ struct milter_reply {
 bool milter_wants(struct milter *milter, enum milter_step step);
 /* Will it be answered? */
 bool milter_answers(const struct milter *milter, enum milter_step step);
-/* Does it want to know of recipients that were refused before it was asked? */
-bool milter_wants_refused(const struct milter *milter);
 /* Fields are said with the space that follows the colon, and come so. */
 bool milter_keeps_space(const struct milter *milter);
 

@@ -42,7 +42,7 @@ bool milter_say_options(struct buffer *out)
     size_t before = out->length;
     return all_or_nothing(out, before,
                           put_head(out, MILTER_SAY_OPTIONS, 12) && put_number(out, MILTER_VERSION) &&
-                              put_number(out, MILTER_MAY_ALL) && put_number(out, MILTER_STEPS_ALL));
+                              put_number(out, MILTER_MAY_ALL) && put_number(out, MILTER_STEPS_OFFERED));
 }
 
 bool milter_say_macros(struct buffer *out, enum milter_step step, const struct milter_macro *macros)
@@ -88,6 +88,27 @@ bool milter_say_step(struct buffer *out, enum milter_step step, const struct byt
     bool ok = put_head(out, letters[step], bytes);
     for (unsigned i = 0; ok && i < count; i++) {
         ok = put_text(out, texts[i]);
+    }
+    return all_or_nothing(out, before, ok);
+}
+
+bool milter_say_field(struct buffer *out, struct bytes name, struct bytes value, bool space)
+{
+    size_t before = out->length;
+    if (!space && value.length != 0 && value.data[0] == ' ') {
+        bytes_advance(&value, 1);
+    }
+    bool ok = put_head(out, MILTER_SAY_HEADER, 0) && put_text(out, name);
+    while (ok && value.length != 0) {
+        const char *end = memchr(value.data, '\r', value.length);
+        size_t length = end != NULL ? (size_t)(end - value.data) : value.length;
+        ok = buffer_append(out, bytes_slice(value, 0, length));
+        bytes_advance(&value, length + (end != NULL));
+    }
+    ok = ok && buffer_append(out, bytes_of("", 1));
+    if (ok) { /* now it is known how long it is */
+        struct buffer head = buffer_of(out->data + before, MILTER_HEAD_BYTES);
+        CHECK(put_head(&head, MILTER_SAY_HEADER, out->length - before - MILTER_HEAD_BYTES));
     }
     return all_or_nothing(out, before, ok);
 }

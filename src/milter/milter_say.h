@@ -23,6 +23,10 @@ bool milter_say_connect(struct buffer *out, struct bytes name, char family, uint
  */
 bool milter_say_step(struct buffer *out, enum milter_step step, const struct bytes *texts, unsigned count);
 
+/* A header field: its folds are line feeds there, and the space behind the colon is left out unless the filter wants it
+ * (`space`). */
+bool milter_say_field(struct buffer *out, struct bytes name, struct bytes value, bool space);
+
 /* The piece's packet is the head here and the piece itself behind it. */
 bool milter_say_body(struct buffer *out, size_t bytes);
 
