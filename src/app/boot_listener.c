@@ -121,6 +121,8 @@ void boot_listener_map(struct inbound_listener_settings *to, const struct settin
         .greet_pause_ms = from->greet_pause_ms,
         .error_delay_ms = from->error_delay_ms,
         .error_delay_after = from->error_delay_after,
+        .filters = from->filters,
+        .filters_count = from->filters_count,
     };
     map_trust(to, from);
     map_times(&to->timeouts, settings, from);

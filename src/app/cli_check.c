@@ -10,6 +10,7 @@
 
 #include "app/cli.h"
 #include "app/cli_disk.h"
+#include "app/cli_milters.h"
 #include "app/cli_startable.h"
 #include "app/sandbox.h"
 #include "app/sandbox_user.h"
@@ -210,6 +211,19 @@ static void become_user(const struct settings *settings)
     }
 }
 
+static void no_answer(const char *line)
+{
+    warn("%s", line);
+}
+
+static void check_milters(const struct settings *settings)
+{
+    if (settings->milters_count != 0) {
+        puts("\nmilters");
+        cli_milters_check(settings, no_answer);
+    }
+}
+
 static void check_name(const struct settings *settings)
 {
     if (strchr(settings->hostname, '.') == NULL) {
@@ -243,6 +257,7 @@ static int report(const struct settings *settings, bool strict)
     check_limits(settings);
     check_sandbox(settings);
     check_ring();
+    check_milters(settings);
     puts("\nfiles, users, ports");
     cli_startable(settings, fail, NULL);
     puts(errors == 0 ? "  as they should be" : "");

@@ -6,6 +6,7 @@
 
 #include "app/settings_check.h"
 #include "app/settings_domains.h"
+#include "app/settings_milters.h"
 #include "base/check.h"
 #include "core/config_print.h"
 #include "core/shard.h"
@@ -249,6 +250,7 @@ struct settings *settings_load(const char *path, config_report *report, void *co
     config_fill(config, settings_keys, settings);
     complete_names(settings);
     complete_listeners(settings);
+    settings_milters_complete(settings);
     settings_check_all(settings);
     complete_routes(settings);
     complete_retry(settings);

@@ -19,6 +19,7 @@
 #include "inbound/rate.h"
 #include "inbound/recipients.h"
 
+#define SETTINGS_MILTERS_MAX 64
 #define SETTINGS_ROUTES_MAX 100000
 #define SETTINGS_MAILDIR_BYTES 512
 #define SETTINGS_RETRIES_MAX 64 /* steps of the retry schedule */
@@ -63,6 +64,20 @@ struct settings_domain {
     unsigned quota_messages;
     unsigned over_quota; /* enum settings_over_quota */
     const char *maildir; /* of `deliver`: the path with %d and %u, or "": by the routes */
+};
+
+struct settings_milter_timeouts {
+    uint64_t connect_ms; /* until it has said what it wants */
+    uint64_t command_ms;
+    uint64_t content_ms; /* for a sign of life after the end of the message */
+};
+
+/* A mail filter, asked by the milter protocol. */
+struct settings_milter {
+    const char *name;
+    const char *socket;      /* as written */
+    unsigned default_action; /* enum inbound_filter_failure */
+    struct settings_milter_timeouts timeouts;
 };
 
 enum settings_next_hop {
@@ -156,6 +171,7 @@ enum settings_event {
     SETTINGS_EVENT_EXPIRY,
     SETTINGS_EVENT_REJECTION,
     SETTINGS_EVENT_REMOVAL,
+    SETTINGS_EVENT_FILTER,
     SETTINGS_EVENTS,
 };
 
@@ -185,6 +201,8 @@ struct settings {
     unsigned routes_count;
     struct settings_domain *domains;
     unsigned domains_count;
+    struct settings_milter *milters;
+    unsigned milters_count;
     struct recipients *recipients; /* who is there: what the domains' files say */
     struct settings_delivery delivery;
     struct settings_retry retry;

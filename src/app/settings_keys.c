@@ -1,13 +1,14 @@
 /* The table of every key that the configuration file may have; those of listeners are in settings_listener.c. */
 #include "app/settings.h"
 #include "app/settings_domains.h"
+#include "app/settings_milters.h"
 #include "app/settings_table.h"
 #include "delivery/delivery.h"
 
 static const char *const sandboxes[] = {"auto", "off", "required", NULL};
 static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
-static const char *const events[] = {"reception", "delivery",  "deferral", "bounce",
-                                     "expiry",    "rejection", "removal",  NULL};
+static const char *const events[] = {"reception", "delivery", "deferral", "bounce", "expiry",
+                                     "rejection", "removal",  "filter",   NULL};
 
 static_assert(LOG_ERROR == 0 && LOG_DEBUG == 3, "`levels` is in the order of enum log_level");
 static_assert(sizeof events / sizeof *events == SETTINGS_EVENTS + 1, "`events` is in the order of enum settings_event");
@@ -155,7 +156,8 @@ static const struct config_key events_keys[] = {
     {"keep_files", CONFIG_COUNT, 0, AT(settings_events, keep_files), RANGE(1, 1000), DEFAULT("10")},
     {"fsync_interval", CONFIG_DURATION, 0, AT(settings_events, fsync_interval_ms), RANGE(0, HOUR), DEFAULT("\"5s\"")},
     {"types", CONFIG_CHOICES, 0, AT(settings_events, types), .choices = events,
-     DEFAULT("( \"reception\", \"delivery\", \"deferral\", \"bounce\", \"expiry\", \"rejection\", \"removal\" )")},
+     DEFAULT("( \"reception\", \"delivery\", \"deferral\", \"bounce\", \"expiry\", \"rejection\", \"removal\", "
+             "\"filter\" )")},
     END,
 };
 
@@ -177,6 +179,8 @@ const struct config_key settings_keys[] = {
      .items_max = SETTINGS_ROUTES_MAX, .keys = route_keys},
     {"domains", CONFIG_LIST, 0, MANY(settings, domains), .item_size = sizeof(struct settings_domain),
      .items_max = RECIPIENTS_DOMAINS_MAX, .keys = settings_domains_keys},
+    {"milters", CONFIG_LIST, 0, MANY(settings, milters), .item_size = sizeof(struct settings_milter),
+     .items_max = SETTINGS_MILTERS_MAX, .keys = settings_milters_keys},
     {"delivery", CONFIG_GROUP, 0, AT(settings, delivery), .keys = delivery_keys},
     {"retry", CONFIG_GROUP, 0, AT(settings, retry), .keys = retry_keys},
     {"bounce", CONFIG_GROUP, 0, AT(settings, bounce), .keys = bounce_keys},

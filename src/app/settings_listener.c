@@ -137,6 +137,7 @@ const struct config_key settings_listener_keys[] = {
     {"greet_pause", CONFIG_DURATION, 0, AT(settings_listener, greet_pause_ms), RANGE(0, MINUTE), DEFAULT("\"0s\"")},
     {"error_delay", CONFIG_DURATION, 0, AT(settings_listener, error_delay_ms), RANGE(0, MINUTE), DEFAULT("\"1s\"")},
     {"error_delay_after", CONFIG_COUNT, 0, AT(settings_listener, error_delay_after), RANGE(0, 10000), DEFAULT("5")},
+    {"milters", CONFIG_TEXT, 0, AT(settings_listener, milters), RANGE(0, 1000), DEFAULT("\"\"")},
     END,
 };
 

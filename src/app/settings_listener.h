@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "core/config.h"
+#include "inbound/inbound.h"
 #include "inbound/rate.h"
 
 #define SETTINGS_LISTENERS_MAX 64
@@ -133,6 +134,9 @@ struct settings_listener {
     uint64_t greet_pause_ms; /* a client that speaks before the greeting is refused */
     uint64_t error_delay_ms; /* of each reply that refuses, from error_delay_after on */
     unsigned error_delay_after;
+    const char *milters;            /* names, a space between two, in the order in which they are asked */
+    struct inbound_filter *filters; /* the same, after loading */
+    unsigned filters_count;
 };
 
 /* Shared by all listeners. */

@@ -19,7 +19,7 @@ const char *event_name(enum event_type type)
         [EVENT_RECEPTION] = RINGPOST_EVENT_RECEPTION, [EVENT_DELIVERY] = RINGPOST_EVENT_DELIVERY,
         [EVENT_DEFERRAL] = RINGPOST_EVENT_DEFERRAL,   [EVENT_BOUNCE] = RINGPOST_EVENT_BOUNCE,
         [EVENT_EXPIRY] = RINGPOST_EVENT_EXPIRY,       [EVENT_REJECTION] = RINGPOST_EVENT_REJECTION,
-        [EVENT_REMOVAL] = RINGPOST_EVENT_REMOVAL,
+        [EVENT_REMOVAL] = RINGPOST_EVENT_REMOVAL,     [EVENT_FILTER] = RINGPOST_EVENT_FILTER,
     };
     CHECK(type < EVENT_TYPES);
     return names[type];
@@ -210,6 +210,19 @@ static void put_rejection(struct buffer *out, const struct event *event)
     PUT_TEXT(out, "user", event->user);
 }
 
+static void put_filter(struct buffer *out, const struct event *event)
+{
+    PUT_TEXT(out, "listener", event->listener);
+    PUT_TEXT(out, "client", event->client);
+    PUT_TEXT(out, "sender", event->sender);
+    PUT_NUMBER(out, "recipients", event->recipients);
+    PUT_NUMBER(out, "bytes", event->message_bytes);
+    PUT_TEXT(out, "milter", event->filter);
+    PUT_TEXT(out, "action", event->action != NULL ? bytes_of_string(event->action) : BYTES(""));
+    PUT_TEXT(out, "reply", event->reply);
+    PUT_TEXT(out, "user", event->user);
+}
+
 static void put_attempt(struct buffer *out, const struct event *event, uint64_t wall_ms)
 {
     PUT_TEXT(out, "sender", event->sender);
@@ -243,6 +256,8 @@ bool event_format(struct buffer *out, const struct event *event, unsigned shard,
         put_reception(out, event);
     } else if (event->type == EVENT_REJECTION) {
         put_rejection(out, event);
+    } else if (event->type == EVENT_FILTER) {
+        put_filter(out, event);
     } else {
         put_attempt(out, event, wall_ms);
     }

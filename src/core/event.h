@@ -18,6 +18,7 @@ enum event_type {
     EVENT_EXPIRY,
     EVENT_REJECTION,
     EVENT_REMOVAL,
+    EVENT_FILTER,
     EVENT_TYPES,
 };
 
@@ -37,6 +38,9 @@ struct event {
     const char *phase;
     struct bytes tls;
     struct bytes user;
+    /* filter */
+    struct bytes filter;
+    const char *action;
     /* what was answered */
     unsigned reply_code;
     uint8_t enhanced[3];

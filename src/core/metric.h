@@ -44,6 +44,12 @@
     X(messages_accepted, "messages_accepted_total", "messages answered with 250 after their commit")               \
     X(messages_rejected, "messages_rejected_total", "messages refused at the final dot")                           \
     X(recipients_accepted, "recipients_accepted_total", "recipients of accepted messages")                         \
+    X(milter_requests, "milter_requests_total", "steps that milters were asked about")                             \
+    X(milter_failures, "milter_failures_total", "milters that could not be asked, or spoke nonsense (alarm)")      \
+    X(milter_refusals, "milter_refusals_total", "senders, recipients and messages that a milter refused")          \
+    X(milter_edits, "milter_edits_total", "changes that milters made to messages")                                 \
+    X(milter_discarded, "milter_discarded_total", "messages answered with 250 and thrown away for a milter")       \
+    X(milter_quarantined, "milter_quarantined_total", "messages held for a milter")                                \
     X(spool_batches, "spool_batches_total", "group commits written")                                               \
     X(spool_syncs, "spool_syncs_total", "group commits that were synced")                                          \
     X(spool_records, "spool_records_total", "records appended")                                                    \
@@ -102,6 +108,7 @@
     X(commit_latency, "commit_latency_seconds", "duration of one group commit")      \
     X(commit_messages, "commit_messages", "messages per group commit")               \
     X(accept_latency, "accept_latency_seconds", "end of data to 250")                \
+    X(milter_latency, "milter_seconds", "a step said to a milter to its answer")     \
     X(queue_time, "queue_time_seconds", "acceptance to delivery")                    \
     X(remote_latency, "remote_reply_seconds", "final dot to the remote reply")       \
     X(connect_latency, "connect_seconds", "TCP connect of outbound connections")

@@ -1,8 +1,15 @@
 #include "inbound/body_store.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "base/check.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
+#define PAGE_BYTES 4096u
 
 static_assert(BODY_EXTENT_CHUNKS <= SPOOL_PIECES_MAX, "a body is one record's pieces");
 
@@ -193,4 +200,79 @@ void body_store_append(struct body_store *store, struct bytes piece)
         body_store_fail(store, ERR_NO_MEMORY);
     }
     advance(store);
+}
+
+/* --- reading it again --------------------------------------------------------------------------------------------- */
+
+void body_reader_begin(struct body_reader *reader, struct body_store *store, void (*ready)(struct body_reader *reader))
+{
+    CHECK(!reader->warm.in_flight && !body_store_in_flight(store));
+    *reader = (struct body_reader){.store = store, .ready = ready};
+}
+
+static void warm_done(struct op *op, int result, uint32_t flags)
+{
+    struct body_reader *reader = CONTAINER_OF(op, struct body_reader, warm);
+    (void)flags;
+    reader->warmed++;
+    reader->failed |= result < 0;
+    reader->ready(reader);
+}
+
+static void warm_next(struct body_reader *reader, struct bytes extent)
+{
+    uintptr_t begin = (uintptr_t)extent.data & ~(uintptr_t)(PAGE_BYTES - 1);
+    uintptr_t end = ((uintptr_t)extent.data + extent.length + PAGE_BYTES - 1) & ~(uintptr_t)(PAGE_BYTES - 1);
+    reader->warm.done = warm_done;
+    ring_madvise(reader->store->inbound->shard->ring, &reader->warm, (void *)begin, end - begin, MADV_POPULATE_READ);
+}
+
+/* In the extent that the reader stands at. */
+static enum body_read next_of_extent(struct body_reader *reader, struct bytes *ret_run)
+{
+    struct bytes extent = spool_extent(spool_of(reader->store), &reader->store->large->extents[reader->extent]);
+    if (reader->warmed == reader->extent) {
+        if (!reader->warm.in_flight) {
+            warm_next(reader, extent);
+        }
+        return BODY_READ_WAIT;
+    }
+    *ret_run = bytes_slice(extent, reader->offset, extent.length - reader->offset);
+    return BODY_READ_RUN;
+}
+
+enum body_read body_reader_next(struct body_reader *reader, struct bytes *ret_run)
+{
+    if (reader->failed || reader->store->err != ERR_OK) {
+        return BODY_READ_FAILED;
+    }
+    if (reader->extent < body_store_extents(reader->store, NULL)) {
+        return next_of_extent(reader, ret_run);
+    }
+    if (!reader->in_memory) {
+        reader->in_memory = true;
+        reader->chunk = reader->store->body.first;
+    }
+    if (reader->chunk == NULL) {
+        return BODY_READ_END;
+    }
+    *ret_run = bytes_of(reader->chunk->data + reader->offset, reader->chunk->length - reader->offset);
+    return BODY_READ_RUN;
+}
+
+void body_reader_consume(struct body_reader *reader, size_t bytes)
+{
+    bool in_extent = reader->extent < body_store_extents(reader->store, NULL);
+    size_t length = in_extent ? reader->store->large->extents[reader->extent].payload_bytes : reader->chunk->length;
+    CHECK(bytes <= length - reader->offset);
+    reader->offset += bytes;
+    if (reader->offset < length) {
+        return;
+    }
+    reader->offset = 0;
+    if (in_extent) {
+        reader->extent++;
+    } else {
+        reader->chunk = reader->chunk->next;
+    }
 }

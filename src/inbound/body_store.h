@@ -47,4 +47,27 @@ uint32_t body_store_extents(const struct body_store *store, const struct spool_f
 /* Takes over what `from` has, which is empty then. Nothing may be in flight in either. */
 void body_store_move(struct body_store *store, struct body_store *from);
 
+/* --- reading it again --- */
+
+enum body_read { BODY_READ_RUN, BODY_READ_WAIT, BODY_READ_END, BODY_READ_FAILED };
+
+/* Extents are brought into memory one by one before they are looked at, and `ready` is called when one is there. Not to
+ * be freed while warm.in_flight. Nothing may be in flight in the store, nor be appended to it. */
+struct body_reader {
+    struct body_store *store;
+    void (*ready)(struct body_reader *reader);
+    struct op warm;
+    uint32_t extent;
+    uint32_t warmed; /* extents that are there */
+    bool in_memory;
+    bool failed;
+    const struct body_chunk *chunk;
+    size_t offset; /* in the extent or chunk */
+};
+
+void body_reader_begin(struct body_reader *reader, struct body_store *store, void (*ready)(struct body_reader *reader));
+/* The next octets: valid until the store changes. */
+enum body_read body_reader_next(struct body_reader *reader, struct bytes *ret_run);
+void body_reader_consume(struct body_reader *reader, size_t bytes);
+
 #endif

@@ -315,3 +315,118 @@ struct bytes envelope_writer_only_recipient(const struct envelope_writer *writer
     }
     return item.value;
 }
+
+/* --- changes ------------------------------------------------------------------------------------------------------ */
+
+struct change {
+    const struct bytes *sender; /* NULL: as it is */
+    const struct bytes *hold;   /* NULL: none */
+    const struct bytes *remove; /* NULL: nobody */
+    uint32_t removed;
+};
+
+/* ORCPT of what an alias, or the sender, calls so. */
+static bool same_original(struct bytes original, struct bytes address)
+{
+    char room[LIMIT_ADDRESS_BYTES];
+    struct buffer text = buffer_of(room, sizeof room);
+    struct bytes type = BYTES("rfc822;");
+    return original.length > type.length && bytes_equal_nocase(bytes_slice(original, 0, type.length), type) &&
+           xtext_decode(&text, bytes_slice(original, type.length, original.length - type.length)) &&
+           bytes_equal_nocase(buffer_bytes(&text), address);
+}
+
+static bool is_removed(const struct change *change, const struct envelope_item *recipient,
+                       struct envelope_iterator behind)
+{
+    struct envelope_item next;
+    return change->remove != NULL && (bytes_equal(recipient->value, *change->remove) ||
+                                      (envelope_next(&behind, &next) && next.tag == ENVELOPE_ORIGINAL_RECIPIENT &&
+                                       same_original(next.value, *change->remove)));
+}
+
+static bool copy_items(struct buffer *to, struct bytes from, struct change *change)
+{
+    struct envelope_iterator iterator = envelope_iterate(from);
+    struct envelope_item item;
+    bool leave_out = false;
+    bool ok = true;
+    while (ok && envelope_next(&iterator, &item)) {
+        if (item.tag == ENVELOPE_SENDER) {
+            ok = envelope_add(to, ENVELOPE_SENDER, item.flags, change->sender != NULL ? *change->sender : item.value) &&
+                 (change->hold == NULL || envelope_add(to, ENVELOPE_HELD, 0, *change->hold));
+            continue;
+        }
+        if (item.tag == ENVELOPE_RECIPIENT) {
+            leave_out = is_removed(change, &item, iterator);
+            change->removed += leave_out;
+        }
+        if (!leave_out && !(change->hold != NULL && item.tag == ENVELOPE_HELD)) {
+            ok = envelope_add(to, (enum envelope_tag)item.tag, item.flags, item.value);
+        }
+    }
+    return ok;
+}
+
+static enum err rewrite(struct envelope_writer *writer, struct change *change)
+{
+    size_t more = ENVELOPE_ITEM_BYTES * 2 + (change->sender != NULL ? change->sender->length : 0) +
+                  (change->hold != NULL ? change->hold->length : 0);
+    size_t capacity = writer->bytes.capacity;
+    while (capacity < writer->bytes.length + more) {
+        capacity *= 2;
+    }
+    if (capacity > RECEPTION_ENVELOPE_BYTES_MAX) {
+        return ERR_FULL;
+    }
+    char *data = NULL;
+    if (!body_pool_reserve(writer->pool, capacity)) {
+        return ERR_NO_MEMORY;
+    }
+    if ((data = malloc(capacity)) == NULL) {
+        body_pool_return(writer->pool, capacity);
+        return ERR_NO_MEMORY;
+    }
+    struct buffer to = buffer_of(data, capacity);
+    CHECK(copy_items(&to, buffer_bytes(&writer->bytes), change));
+    struct recipient_set set; /* their offsets are others now */
+    recipient_set_init(&set, writer->pool);
+    set.count = writer->set.count - change->removed;
+    enum err err = recipient_set_reserve(&set, buffer_bytes(&to), 0);
+    if (err != ERR_OK) {
+        body_pool_return(writer->pool, capacity);
+        free(data);
+        return err;
+    }
+    envelope_writer_free(writer);
+    writer->bytes = to;
+    writer->set = set;
+    writer->recipients = set.count;
+    return ERR_OK;
+}
+
+enum err envelope_writer_set_sender(struct envelope_writer *writer, const struct address *sender)
+{
+    char room[LIMIT_ADDRESS_BYTES + 1];
+    struct buffer mailbox = buffer_of(room, sizeof room);
+    append_mailbox(&mailbox, writer, sender);
+    struct bytes value = buffer_bytes(&mailbox);
+    return rewrite(writer, &(struct change){.sender = &value});
+}
+
+enum err envelope_writer_remove(struct envelope_writer *writer, const struct address *recipient, uint32_t *ret_removed)
+{
+    char room[LIMIT_ADDRESS_BYTES + 1];
+    struct buffer mailbox = buffer_of(room, sizeof room);
+    append_mailbox(&mailbox, writer, recipient);
+    struct bytes value = buffer_bytes(&mailbox);
+    struct change change = {.remove = &value};
+    enum err err = rewrite(writer, &change);
+    *ret_removed = err == ERR_OK ? change.removed : 0;
+    return err;
+}
+
+enum err envelope_writer_hold(struct envelope_writer *writer, struct bytes reason)
+{
+    return rewrite(writer, &(struct change){.hold = &reason});
+}

@@ -38,4 +38,14 @@ enum err envelope_writer_add(struct envelope_writer *writer, const struct addres
 /* The one that may be named in Received, or "": RFC 5321 4.4, never more than one, and not what an alias stands for. */
 struct bytes envelope_writer_only_recipient(const struct envelope_writer *writer);
 
+/* --- changes of an envelope that was whole already; anything but ERR_OK: it is as before --- */
+
+enum err envelope_writer_set_sender(struct envelope_writer *writer, const struct address *sender);
+
+/* The recipients that are this address, or stand for it. *ret_removed says how many; none may be left. */
+enum err envelope_writer_remove(struct envelope_writer *writer, const struct address *recipient, uint32_t *ret_removed);
+
+/* Not to be delivered until the operator releases it, for that reason. */
+enum err envelope_writer_hold(struct envelope_writer *writer, struct bytes reason);
+
 #endif

@@ -82,6 +82,22 @@ struct inbound_route {
     bool general;       /* the route of all domains that have no other */
 };
 
+#define INBOUND_FILTERS_MAX 8 /* of one listener */
+#define INBOUND_FILTER_NAME_BYTES 64
+
+/* When a filter cannot be asked. */
+enum inbound_filter_failure { INBOUND_FILTER_TEMPFAIL, INBOUND_FILTER_ACCEPT, INBOUND_FILTER_REJECT };
+
+/* A mail filter, asked by the milter protocol. */
+struct inbound_filter {
+    char name[INBOUND_FILTER_NAME_BYTES];
+    struct config_endpoint endpoint;
+    enum inbound_filter_failure failure;
+    uint64_t connect_ms; /* until it has answered with its options */
+    uint64_t command_ms; /* for the answer to one step */
+    uint64_t content_ms; /* for a sign of life after the end of the message */
+};
+
 struct inbound_listener_settings {
     const char *name;
     struct config_endpoint endpoint;
@@ -118,9 +134,11 @@ struct inbound_listener_settings {
     struct inbound_checks checks;
     struct inbound_priorities priorities;
     struct rate_limits rates;
-    uint64_t greet_pause_ms;    /* before the greeting; who speaks meanwhile is refused */
-    uint64_t error_delay_ms;    /* before each refusal, */
-    unsigned error_delay_after; /* from so many errors of a session on */
+    uint64_t greet_pause_ms;              /* before the greeting; who speaks meanwhile is refused */
+    uint64_t error_delay_ms;              /* before each refusal, */
+    unsigned error_delay_after;           /* from so many errors of a session on */
+    const struct inbound_filter *filters; /* in this order; copied */
+    unsigned filters_count;
 };
 
 /* Where mail for a mailbox of ours is put. */
@@ -156,10 +174,11 @@ struct inbound {
     struct block_pool receptions;
     struct list sessions;
     unsigned session_count;
-    unsigned reception_count; /* with those whose session is gone */
-    unsigned question_count;  /* to the verifier and about quotas, likewise */
-    struct list inquiries;    /* to DNS, of sessions that wait for them */
-    struct list unsent;       /* sessions with a send in flight, the longest waiting one first */
+    unsigned reception_count;  /* with those whose session is gone */
+    unsigned question_count;   /* to the verifier, to filters and about quotas, likewise */
+    uint64_t filter_warned_ms; /* when a failing filter was last said in the log */
+    struct list inquiries;     /* to DNS, of sessions that wait for them */
+    struct list unsent;        /* sessions with a send in flight, the longest waiting one first */
     struct timer unsent_timer;
     uint64_t relieve_after_ms; /* not before, all sessions are looked at for what keeps receive buffers */
     unsigned receive_buffers;

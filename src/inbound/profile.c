@@ -51,6 +51,17 @@ static bool copy_networks(struct profile *profile, const struct inbound_listener
     return true;
 }
 
+static bool copy_filters(struct profile *profile, const struct inbound_listener_settings *settings)
+{
+    CHECK(settings->filters_count <= INBOUND_FILTERS_MAX);
+    profile->filters = calloc(settings->filters_count + 1, sizeof *profile->filters);
+    profile->filters_count = settings->filters_count;
+    if (profile->filters != NULL && settings->filters_count != 0) {
+        memcpy(profile->filters, settings->filters, settings->filters_count * sizeof *profile->filters);
+    }
+    return profile->filters != NULL;
+}
+
 /* Offered where it makes sense: no password in clear text unless that was asked for, and what needs TLS only there. */
 static void keep_mechanisms(struct profile *profile, struct buffer *text,
                             const struct inbound_listener_settings *settings)
@@ -123,7 +134,8 @@ struct profile *profile_new(const struct inbound_listener_settings *settings)
     profile->greeting = keep_greeting(&text, profile->smtp.hostname, settings->banner);
     profile->verifier = keep(&text, settings->verifier);
     keep_mechanisms(profile, &text, settings);
-    if (!copy_networks(profile, settings)) {
+    if (!copy_networks(profile, settings) || !copy_filters(profile, settings)) {
+        free(profile->networks);
         free(profile);
         return NULL;
     }
@@ -145,6 +157,7 @@ void profile_give(struct profile *profile)
     if (--profile->references == 0) {
         tls_context_give(profile->tls_context);
         free(profile->networks);
+        free(profile->filters);
         free(profile);
     }
 }

@@ -35,7 +35,9 @@ struct profile {
     struct inbound_networks relay_networks;
     struct config_network *networks; /* all of them */
     struct bytes verifier;           /* path, "": none */
-    char text[];                     /* what the spans above point to */
+    struct inbound_filter *filters;
+    unsigned filters_count;
+    char text[]; /* what the spans above point to */
 };
 
 /* A copy with one reference; NULL without memory. */

@@ -47,6 +47,9 @@ struct reception {
     const char *tls_version; /* NULL: in clear text */
     struct peer peer;
     struct body_store store;
+    bool replaced; /* by what filters have made of it; `dot` and `other_body` count then */
+    bool other_body;
+    struct dot dot;
     struct spool_append append;
     struct envelope_writer envelope;
     size_t prologue_length;
@@ -90,7 +93,9 @@ struct reception *reception_begin(struct inbound *inbound, const struct receptio
     reception->state = OPEN;
     reception->err = ERR_OK;
     reception->id = 0;
+    reception->arrival_ms = inbound->shard->wall_ms;
     reception->message_bytes = 0;
+    reception->replaced = reception->other_body = false;
     reception->header = (struct header_scan){0};
     reception->tls_version = client->tls != NULL ? client->tls->version : NULL;
     reception->peer = *client->trace_peer;
@@ -259,10 +264,15 @@ static uint64_t id_of(struct reception *reception)
     return reception->id;
 }
 
-static void write_prologue(struct reception *reception, const struct reception_client *client, bool utf8)
+uint64_t reception_new_id(struct reception *reception)
+{
+    return id_of(reception);
+}
+
+void reception_prologue(struct reception *reception, const struct reception_client *client, bool utf8,
+                        struct buffer *out)
 {
     char id[RECEPTION_ID_BYTES];
-    struct buffer out = buffer_of(reception->prologue, sizeof reception->prologue);
     const struct prologue prologue = {
         .client = client,
         .header = &reception->header,
@@ -272,14 +282,46 @@ static void write_prologue(struct reception *reception, const struct reception_c
         .arrival_ms = reception->arrival_ms,
         .utf8 = utf8,
     };
-    prologue_write(&out, &prologue);
+    prologue_write(out, &prologue);
+}
+
+struct body_store *reception_store(struct reception *reception)
+{
+    return &reception->store;
+}
+
+struct envelope_writer *reception_envelope(struct reception *reception)
+{
+    return &reception->envelope;
+}
+
+unsigned reception_recipients(const struct reception *reception)
+{
+    return reception->envelope.recipients;
+}
+
+void reception_replace(struct reception *reception, struct body_store *from, const struct dot *dot, bool other_body)
+{
+    CHECK(reception->state == OPEN && dot->ended);
+    body_store_move(&reception->store, from);
+    reception->dot = *dot;
+    reception->replaced = true;
+    reception->other_body |= other_body;
+}
+
+static void write_prologue(struct reception *reception, const struct reception_client *client, bool utf8)
+{
+    struct buffer out = buffer_of(reception->prologue, sizeof reception->prologue);
+    if (!reception->replaced) {
+        reception_prologue(reception, client, utf8, &out);
+    }
     reception->prologue_length = out.length;
 }
 
 void reception_finish(struct reception *reception, const struct reception_client *client,
                       const struct smtp_server *machine)
 {
-    const struct dot *dot = &machine->dot;
+    const struct dot *dot = reception->replaced ? &reception->dot : &machine->dot;
     CHECK(reception->state == OPEN && reception->envelope.recipients != 0 && dot->ended);
     reception->state = FINISHING;
     reception->finished_ns = clock_monotonic_ns();
@@ -287,7 +329,7 @@ void reception_finish(struct reception *reception, const struct reception_client
     reception->message_bytes = dot_message_bytes(dot);
     reception->flags = reception->envelope.flags | (dot->seen & DOT_EIGHT_BIT ? SPOOL_FORMAT_HAS_8BIT : 0) |
                        (dot->stuffed == 0 ? SPOOL_FORMAT_DOT_FREE : 0) | (machine->binary ? SPOOL_FORMAT_BINARY : 0) |
-                       (machine->crlf_added ? SPOOL_FORMAT_CRLF_ADDED : 0) |
+                       (machine->crlf_added && !reception->other_body ? SPOOL_FORMAT_CRLF_ADDED : 0) |
                        (reception->profile->durability == INBOUND_RELAXED ? SPOOL_FORMAT_RELAXED : 0);
     if (reception->store.err == ERR_OK) {
         write_prologue(reception, client, machine->utf8);

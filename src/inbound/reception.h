@@ -56,6 +56,23 @@ void reception_body(struct reception *reception, struct bytes piece);
 /* So much waits for the disk that no more input may be taken. */
 bool reception_stalled(const struct reception *reception);
 
+/* --- filters, between the end of the message and reception_finish: inbound/filter_content.h --- */
+
+struct body_store;
+
+/* What has come: for reading. */
+struct body_store *reception_store(struct reception *reception);
+uint64_t reception_new_id(struct reception *reception); /* gives it its id, if it has none */
+/* What this host would put in front of it; the room must be PROLOGUE_BYTES_MAX (inbound/prologue.h). */
+void reception_prologue(struct reception *reception, const struct reception_client *client, bool utf8,
+                        struct buffer *out);
+/* The message is this one now, with all that is to stand in front of it; what it was is given back. `dot` has read it,
+ * `other_body`: what the client said of its end is not so any more. */
+void reception_replace(struct reception *reception, struct body_store *from, const struct dot *dot, bool other_body);
+/* Its envelope, to be changed. */
+struct envelope_writer *reception_envelope(struct reception *reception);
+unsigned reception_recipients(const struct reception *reception);
+
 /* The message is whole: stores it. The machine knows what it found out about it. */
 void reception_finish(struct reception *reception, const struct reception_client *client,
                       const struct smtp_server *machine);

@@ -81,6 +81,7 @@ void server_session_close(struct server_session *session, bool abort)
     session_auth_end(session);
     session_gate_drop(session);
     session_command_drop_reception(session);
+    session_filter_free(session);
     list_remove(&session->unsent);
     shard_disarm(session->inbound->shard, &session->timer);
     stream_close(&session->stream, abort, closed);

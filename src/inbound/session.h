@@ -10,6 +10,7 @@
 #include "inbound/reception.h"
 #include "inbound/server_session.h"
 #include "inbound/session_event.h"
+#include "inbound/session_filter.h"
 #include "inbound/session_gate.h"
 #include "inbound/throttle.h"
 
@@ -78,7 +79,9 @@ struct server_session {
     uint64_t size;                     /* what MAIL says about the message's, 0 without */
     struct login_identity identity;
     struct session_trace *trace;
-    char *proxy_header; /* as far as it has come, when it comes in pieces */
+    struct session_filters *filters; /* NULL: none asked yet */
+    uint32_t helos;                  /* EHLO and HELO commands accepted */
+    char *proxy_header;              /* as far as it has come, when it comes in pieces */
     uint16_t proxy_length;
     uint32_t line_bytes; /* of the line block */
     uint32_t unread;     /* octets of the input that the command which waits came in */
@@ -182,6 +185,8 @@ void session_command_tell(const struct server_session *session, const char *phas
                           const struct reply *reply);
 /* Answers END when the message's fate is known. */
 void session_command_answer_end(struct server_session *session);
+/* Who it is; spans live in the session. */
+struct reception_client session_command_client(const struct server_session *session);
 /* The transaction is over, whatever became of it. */
 void session_command_drop_reception(struct server_session *session);
 

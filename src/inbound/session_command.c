@@ -1,8 +1,7 @@
 /* What the machine's events lead to: the rule that is asked, the envelope and the body, the answer. */
 #include "inbound/session.h"
 
-/* Spans live in the session. */
-static struct reception_client client_of(const struct server_session *session)
+struct reception_client session_command_client(const struct server_session *session)
 {
     const struct session_trace *trace = session->trace;
     struct bytes helo = bytes_of(session->helo, session->helo_length);
@@ -26,6 +25,7 @@ void session_command_drop_reception(struct server_session *session)
     if (session->reception != NULL) {
         reception_release(session->reception);
         session->reception = NULL;
+        session_filter_forget(session);
         session_proxy_forget(session);
     }
     session->committing = false;
@@ -38,6 +38,7 @@ static void on_helo(struct server_session *session)
     CHECK(name.length <= sizeof session->helo);
     memcpy(session->helo, name.data, name.length);
     session->helo_length = (uint8_t)name.length;
+    session->helos++;
 }
 
 void session_command_tell(const struct server_session *session, const char *phase, struct bytes user,
@@ -73,6 +74,7 @@ static void reception_changed(void *owner)
 {
     struct server_session *session = owner;
     session->data_ms = session_now_ms(session); /* until now it may have been the disk that kept the client waiting */
+    session_filter_look(session);
     server_session_drive(session);
 }
 
@@ -116,7 +118,7 @@ static void mail_passed(struct server_session *session, const struct reply *refu
         refusal = policy_mail(session->inbound);
     }
     if (refusal == NULL) {
-        struct reception_client client = client_of(session);
+        struct reception_client client = session_command_client(session);
         session->priority = (int8_t)priority_of(session);
         session->size = params->size;
         lowered = session->priority != params->priority;
@@ -176,6 +178,7 @@ void session_command_answer_end(struct server_session *session)
         return;
     }
     if (err == ERR_OK) {
+        session_filter_accepted(session);
         char room[64];
         char id[RECEPTION_ID_BYTES];
         struct buffer text = buffer_of(room, sizeof room);
@@ -192,13 +195,18 @@ void session_command_answer_end(struct server_session *session)
 
 static void end_passed(struct server_session *session, const struct reply *refusal)
 {
+    if (refusal == NULL && session_filter_discards(session)) {
+        smtp_server_accept(&session->machine, &session->out);
+        session_command_drop_reception(session);
+        return;
+    }
     if (refusal != NULL) {
         metric_add(&session_metrics(session)->messages_rejected, 1);
         session_command_answer(session, "dot", refusal);
         session_command_drop_reception(session);
         return;
     }
-    struct reception_client client = client_of(session);
+    struct reception_client client = session_command_client(session);
     session->committing = true;
     reception_finish(session->reception, &client, &session->machine);
     session_command_answer_end(session);

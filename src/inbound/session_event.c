@@ -43,3 +43,21 @@ void session_event_rejection(const struct session_event *about)
     event.reply = about->reply->text;
     event_log_write(about->shard, &event);
 }
+
+void session_event_filter(const struct session_event *about)
+{
+    if (!event_log_wants(about->shard, EVENT_FILTER)) {
+        return;
+    }
+    char client[PEER_TEXT_BYTES];
+    struct event event = event_of(about, EVENT_FILTER, client);
+    event.id = about->id;
+    event.sender = about->sender;
+    event.recipients = about->recipients;
+    event.message_bytes = about->message_bytes;
+    event.user = about->user;
+    event.filter = about->filter;
+    event.action = about->action;
+    event.reply = about->reason;
+    event_log_write(about->shard, &event);
+}

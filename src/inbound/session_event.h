@@ -23,7 +23,14 @@ struct session_event {
     struct bytes sender;    /* at mail */
     struct bytes recipient; /* at rcpt */
     const struct reply *reply;
+    /* filter: with id, user, sender, recipients and message_bytes */
+    struct bytes filter;
+    const char *action;
+    struct bytes reason;
 };
+
+/* A message was accepted, and is held for a mail filter; or was not kept, as a filter wished. */
+void session_event_filter(const struct session_event *about);
 
 /* A message was accepted. */
 void session_event_reception(const struct session_event *about);

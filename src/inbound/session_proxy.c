@@ -201,6 +201,7 @@ void session_proxy_xclient(struct server_session *session)
     session_command_answer(session, "connect", refusal);
     if (refusal == NULL) {
         session->helo_length = 0;
+        session_filter_free(session); /* they know it as another */
         session->machine.authenticated = session_authenticated(session);
         session_proxy_forget(session);
     }

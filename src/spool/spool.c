@@ -369,6 +369,13 @@ void spool_append_extent(struct spool *spool, struct spool_append *append, uint6
     writer_queue(spool, append);
 }
 
+struct bytes spool_extent(const struct spool *spool, const struct spool_format_extent *extent)
+{
+    const struct segment *segment = segment_of_epoch(&spool->segments, extent->epoch);
+    CHECK(segment != NULL && segment->map != NULL);
+    return bytes_of(segment->map + ((uint64_t)extent->position + 1) * SPOOL_FORMAT_ALIGN, extent->payload_bytes);
+}
+
 void spool_abandon_extent(struct spool *spool, const struct spool_format_extent *extent)
 {
     struct segment *segment = segment_of_epoch(&spool->segments, extent->epoch);

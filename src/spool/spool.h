@@ -132,6 +132,9 @@ void spool_append_message(struct spool *spool, struct spool_append *append, cons
  * message or given to spool_abandon_extent. Not synced: the message's commit covers it. */
 void spool_append_extent(struct spool *spool, struct spool_append *append, uint64_t id, const struct iovec *pieces,
                          unsigned count);
+/* What was written there, in the map, as long as it is not abandoned nor named by a message. To be brought in before it
+ * is read, as spool_view.h says. */
+struct bytes spool_extent(const struct spool *spool, const struct spool_format_extent *extent);
 /* The message will not come: the bytes are garbage now. */
 void spool_abandon_extent(struct spool *spool, const struct spool_format_extent *extent);
 

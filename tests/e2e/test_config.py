@@ -33,7 +33,7 @@ BAD = [
       "client_certificates, client_authorities, auth, auth_without_tls, proxy, proxy_networks, xclient_networks, "
       "xforward_networks, message_bytes_max, recipients_max, messages_max, text_line_bytes_max, command_bytes_max, "
       "received_max, errors_max, connections_max, connections_per_address_max, hold_max, relay_networks, timeouts, "
-      "dns_checks, priorities, rates, greet_pause, error_delay, error_delay_after"]),
+      "dns_checks, priorities, rates, greet_pause, error_delay, error_delay_after, milters"]),
     ('listeners = ( { rates = { address = { messages = "lots"; errors = "100/999ms"; }; network = { bytes = 5; }; }; } );',
      ['F:1: listeners[0].rates.address.messages is "lots", expected a number in a time as "100/1m" or "50M/1h", at most 31 '
       'days, or "off"',
@@ -265,7 +265,22 @@ BAD = [
      ['F:1: admin.socket is "control.sock", expected an absolute path']),
     ('events = { types = ( "reception", "opened" ); };',
      ['F:1: events.types[1] is "opened", expected "reception", "delivery", "deferral", "bounce", "expiry", '
-      '"rejection" or "removal"']),
+      '"rejection", "removal" or "filter"']),
+    ('milters = ( { name = "a"; socket = "/run/a"; } );',
+     ['F:1: milters[0].socket is "/run/a", expected "unix:/path" or "inet:address:port"']),
+    ('milters = ( { name = "a"; socket = "inet:127.0.0.1"; } );',
+     ['F:1: milters[0].socket is "inet:127.0.0.1", expected "unix:/path" or "inet:address:port"']),
+    ('milters = ( { name = "a"; } );', ["F:1: milters[0].socket is missing, expected \"unix:/path\" or \"inet:address:port\""]),
+    ('milters = ( { name = "a"; socket = "unix:/a"; }, { name = "a"; socket = "unix:/b"; } );',
+     ['F:1: milters[1].name is "a" as that of another one, expected a name of its own']),
+    ('milters = ( { name = "a"; socket = "unix:/a"; default_action = "discard"; } );',
+     ['F:1: milters[0].default_action is "discard", expected "tempfail", "accept" or "reject"']),
+    ('milters = ( { name = "a"; socket = "unix:/a"; timeouts = { content = 0; }; } );',
+     ['F:1: milters[0].timeouts.content is 0, expected "100ms" to "1h"']),
+    ('milters = ( { name = "a"; socket = "unix:/a"; } );\nlisteners = ( { milters = "a b"; } );',
+     ['F:2: listeners[0].milters has "b", expected names of `milters` with a space between two']),
+    ('milters = ( { name = "a"; socket = "unix:/a"; } );\nlisteners = ( { milters = "a a a a a a a a a"; } );',
+     ["F:2: listeners[0].milters has more, expected at most 8"]),
     ('events = { path = "log"; };',
      ['F:1: events.path is "log", expected an absolute path']),
     ("events = { keep_files = 0; };",

@@ -14,6 +14,8 @@ KEYS = {
     "delivery": ["event", "time", "shard", "id", "sender", "recipient", "host", "code", "status", "reply", "attempts",
                  "queued_ms"],
 }
+KEYS["filter"] = ["event", "time", "shard", "id", "listener", "client", "sender", "recipients", "bytes", "milter", "action",
+                  "reply", "user"]
 KEYS["removal"] = KEYS["delivery"]
 KEYS["deferral"] = [*KEYS["removal"], "next_attempt"]
 KEYS["bounce"] = KEYS["expiry"] = [*KEYS["removal"], "notice"]

@@ -170,6 +170,11 @@ void spool_append_extent(struct spool *spool, struct spool_append *append, uint6
     fake_wait(spool, append, false);
 }
 
+struct bytes spool_extent(const struct spool *spool, const struct spool_format_extent *extent)
+{
+    return spool->extents[extent->position];
+}
+
 void spool_abandon_extent(struct spool *spool, const struct spool_format_extent *extent)
 {
     CHECK(extent->payload_bytes != 0);

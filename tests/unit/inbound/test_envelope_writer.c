@@ -364,6 +364,104 @@ static void test_bounds(void **state)
     assert_int_equal(add("one@own.test", NULL, NULL), ERR_OK);
 }
 
+/* --- changes ------------------------------------------------------------------------------------------------------ */
+
+static uint32_t remove_recipient(const char *text)
+{
+    struct address address = address_of(text);
+    uint32_t removed = 99;
+    assert_int_equal(envelope_writer_remove(&writer, &address, &removed), ERR_OK);
+    return removed;
+}
+
+static void assert_recipients(unsigned count, const char *const *expected)
+{
+    uint32_t counted = 0;
+    struct envelope_item item;
+    assert_int_equal(envelope_check(buffer_bytes(&writer.bytes), &counted), ERR_OK);
+    assert_int_equal(counted, count);
+    assert_int_equal(writer.recipients, count);
+    for (unsigned i = 0; i < count; i++) {
+        assert_true(envelope_recipient(buffer_bytes(&writer.bytes), i, &item));
+        assert_true(bytes_equal(item.value, bytes_of_string(expected[i])));
+    }
+}
+
+static void test_recipients_are_removed(void **state)
+{
+    (void)state;
+    const struct bytes targets[] = {BYTES("t1@x.test"), BYTES("t2@x.test")};
+    const struct recipients_answer alias = {.verdict = RECIPIENTS_FORWARD, .targets = targets, .targets_count = 2};
+    const struct params_rcpt original = {.given = PARAMS_GIVEN_ORCPT, .orcpt = BYTES("rfc822;before+40x.test")};
+    assert_int_equal(begin(&full), ERR_OK);
+    assert_int_equal(add("a@X.test", NULL, NULL), ERR_OK);
+    assert_int_equal(add("b@x.test", &original, NULL), ERR_OK);
+    assert_int_equal(add("all@x.test", NULL, &alias), ERR_OK);
+    assert_int_equal(add("c@x.test", NULL, NULL), ERR_OK);
+    assert_int_equal(remove_recipient("nobody@x.test"), 0);
+    assert_recipients(5, (const char *[]){"a@x.test", "b@x.test", "t1@x.test", "t2@x.test", "c@x.test"});
+    assert_int_equal(remove_recipient("a@x.TEST"), 1);
+    assert_int_equal(remove_recipient("all@x.test"), 2); /* an alias, by the name that the client gave */
+    assert_int_equal(remove_recipient("before@x.test"), 1);
+    assert_recipients(1, (const char *[]){"c@x.test"});
+    assert_no_item(ENVELOPE_ORIGINAL_RECIPIENT);
+    assert_item(ENVELOPE_ID, full.envid);
+    assert_int_equal(remove_recipient("c@x.test"), 1);
+    assert_int_equal(writer.recipients, 0);
+    assert_int_equal(add("new@x.test", NULL, NULL), ERR_OK);
+    assert_recipients(1, (const char *[]){"new@x.test"});
+}
+
+/* Enough of them for a table. */
+static void test_many_recipients_and_a_removal(void **state)
+{
+    (void)state;
+    char text[64];
+    assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(text, sizeof text, "user%u@x.test", i);
+        assert_int_equal(add(text, NULL, NULL), ERR_OK);
+    }
+    assert_int_equal(remove_recipient("user7@x.test"), 1);
+    assert_int_equal(writer.recipients, 199);
+    for (unsigned i = 0; i < 200; i++) { /* only the one that is gone is new */
+        snprintf(text, sizeof text, "user%u@x.test", i);
+        assert_int_equal(add(text, NULL, NULL), ERR_OK);
+    }
+    assert_int_equal(writer.recipients, 200);
+}
+
+static void test_sender_and_hold(void **state)
+{
+    (void)state;
+    struct address other = address_of("other@EXAMPLE.org");
+    struct bytes null_text = BYTES("<>");
+    struct address null_sender;
+    assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
+    assert_int_equal(add("a@x.test", NULL, NULL), ERR_OK);
+    assert_int_equal(envelope_writer_set_sender(&writer, &other), ERR_OK);
+    assert_item(ENVELOPE_SENDER, BYTES("other@example.org"));
+    assert_int_equal(envelope_writer_hold(&writer, BYTES("first")), ERR_OK);
+    assert_int_equal(envelope_writer_hold(&writer, BYTES("second")), ERR_OK);
+    assert_item(ENVELOPE_HELD, BYTES("second"));
+    assert_int_equal(address_parse_path(&null_text, false, &null_sender), ADDRESS_OK);
+    assert_int_equal(envelope_writer_set_sender(&writer, &null_sender), ERR_OK);
+    assert_item(ENVELOPE_SENDER, BYTES(""));
+    assert_recipients(1, (const char *[]){"a@x.test"});
+}
+
+static void test_changes_without_memory(void **state)
+{
+    (void)state;
+    struct address other = address_of("other@example.org");
+    assert_int_equal(begin(&(struct params_mail){0}), ERR_OK);
+    assert_int_equal(add("a@x.test", NULL, NULL), ERR_OK);
+    pool.bytes_max = 10;
+    assert_int_equal(envelope_writer_set_sender(&writer, &other), ERR_NO_MEMORY);
+    assert_item(ENVELOPE_SENDER, BYTES("a@example.com"));
+    assert_recipients(1, (const char *[]){"a@x.test"});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -379,6 +477,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_of_the_same, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_alias_is_taken_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounds, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_recipients_are_removed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_recipients_and_a_removal, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_sender_and_hold, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_changes_without_memory, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
