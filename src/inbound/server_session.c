@@ -144,28 +144,43 @@ static void charge_errors(struct server_session *session)
     session->errors = errors;
 }
 
+/* What has begun, or ended, with one answer. */
+static void take_times(struct server_session *session, bool was_in_body, bool was_in_transaction)
+{
+    const struct smtp_server *machine = &session->machine;
+    if (!was_in_body && smtp_server_in_body(machine)) { /* or in a chunk that is only read over */
+        session->data_ms = session_now_ms(session);
+        session->message_ms = session->message_ms != 0 ? session->message_ms : session->data_ms;
+    }
+    if (!was_in_transaction && smtp_server_in_transaction(machine)) {
+        session->mail_ms = session_now_ms(session);
+    }
+    if (!smtp_server_in_body(machine) && session->reception == NULL) {
+        session->message_ms = 0;
+    }
+    if (session->errors != machine->errors) {
+        charge_errors(session);
+    }
+}
+
+/* Answers what had to wait for its answer, then goes on. */
 static void talk(struct server_session *session)
 {
     size_t said = session->out.length;
     uint64_t received = session->stream.received_bytes;
+    bool in_body = smtp_server_in_body(&session->machine);
+    bool in_transaction = smtp_server_in_transaction(&session->machine);
     bool more = true;
     session_command_answer_end(session);
     session_auth_conclude(session);
     session_gate_conclude(session);
+    take_times(session, in_body, in_transaction);
     while (more && may_step(session)) {
-        bool in_body = smtp_server_in_body(&session->machine);
+        in_body = smtp_server_in_body(&session->machine);
+        in_transaction = smtp_server_in_transaction(&session->machine);
         consider_stop(session);
         more = (session->farewell == NULL || session_output_say_farewell(session)) && step(session);
-        if (!in_body && smtp_server_in_body(&session->machine)) { /* or in a chunk that is only read over */
-            session->data_ms = session_now_ms(session);
-            session->message_ms = session->message_ms != 0 ? session->message_ms : session->data_ms;
-        }
-        if (!smtp_server_in_body(&session->machine) && session->reception == NULL) {
-            session->message_ms = 0;
-        }
-        if (session->errors != session->machine.errors) {
-            charge_errors(session);
-        }
+        take_times(session, in_body, in_transaction);
     }
     if (session->stage == SESSION_CLOSED) {
         return;

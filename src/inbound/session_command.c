@@ -124,7 +124,6 @@ static void mail_passed(struct server_session *session, const struct reply *refu
         lowered = session->priority != params->priority;
         session->reception = reception_begin(session->inbound, &client, &session->machine.mail.path, params,
                                              reception_changed, session);
-        session->mail_ms = session_now_ms(session);
         refusal = session->reception == NULL ? reply_of(REPLY_NO_SPACE) : NULL;
     }
     if (refusal == NULL && lowered) {

@@ -445,6 +445,36 @@ static void test_no_deadline_but_the_gates(void **state)
     fixture_stop();
 }
 
+/* What an answer that came late lets begin, the transaction and the message, has its time from then on. */
+static void test_times_begin_with_the_answer(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i += 2) { /* MAIL, DATA */
+        set_up();
+        fixture_stop();
+        fixture.listener.timeouts.message_ms = 400;
+        fixture_start();
+        order[0][refusals[i].event] = WAIT;
+        int fd = client_ready();
+        client_send(fd, TRANSACTION);
+        expect_sitting(1);
+        pause_ms(300);
+        order[0][refusals[i].event] = PASS;
+        uint64_t answered_ms = clock_ms();
+        answer_all(false);
+        client_expect(fd, "250 250 354");
+        while (clock_ms() < answered_ms + 200) { /* each octet is new data, but the time of the whole runs */
+            client_send(fd, "x");
+            pause_ms(20);
+        }
+        client_expect(fd, "421");
+        assert_in_range(clock_ms() - answered_ms, 300, 3000);
+        close(fd);
+        WAIT_FOR(now.sessions == 0);
+        fixture_stop();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_stop_while_waiting),
         cmocka_unit_test(test_answer_after_the_stop_began),
         cmocka_unit_test(test_no_deadline_but_the_gates),
+        cmocka_unit_test(test_times_begin_with_the_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
