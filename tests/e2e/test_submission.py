@@ -102,6 +102,27 @@ def test_extensions_are_those_configured(submission, make_server, sink):
         assert client.command("STARTTLS").code in (500, 502)
 
 
+def test_each_account_has_its_own_rates_and_events(submission):
+    """RFC 5068 3: whatever the address, an account is counted as itself, and each message says whose it is."""
+    server = submission(rates={"account": {"messages": "2/1h", "recipients": "5/1h"}})
+    with logged_in(server) as first, logged_in(server) as second, logged_in(server, "shop") as other:
+        first.message("ann@a.test", "b@b.test", BODY)
+        second.message("ann@a.test", "b@b.test", BODY)
+        for client in (first, second):
+            refused = client.command("MAIL FROM:<ann@a.test>")
+            assert refused == "450 4.7.1" and "account" in refused.text
+        other.message("any@shop.test", ["b@b.test", "c@b.test", "d@b.test", "e@b.test"], BODY)
+        assert other.command("MAIL FROM:<any@shop.test>") == 250
+        assert other.command("RCPT TO:<f@b.test>") == 250
+        refused = other.command("RCPT TO:<g@b.test>")
+        assert refused == "450 4.7.1" and "account" in refused.text
+    received = server.wait_events(lambda e: e["event"] == "reception", 3)
+    assert sorted(event["user"] for event in received) == ["ann@a.test", "ann@a.test", "shop"]
+    rejected = server.wait_events(lambda e: e["event"] == "rejection", 3)
+    assert sorted((event["user"], event["phase"]) for event in rejected) == [
+        ("ann@a.test", "mail"), ("ann@a.test", "mail"), ("shop", "rcpt")]
+
+
 def test_priority_is_lowered_for_strangers(make_server, sink):
     server = make_server(sink, listeners={"relay_networks": ("127.0.0.2",), "extensions": ("auto", "mt-priority")})
     with Client(server.port) as client:

@@ -76,10 +76,19 @@ static void test_recipients(void **state)
 static void test_storage_replies(void **state)
 {
     (void)state;
-    assert_int_equal(policy_storage_reply(ERR_NO_SPACE)->code, 452);
-    assert_int_equal(policy_storage_reply(ERR_NO_MEMORY)->code, 452);
-    assert_int_equal(policy_storage_reply(ERR_IO)->code, 451);
-    assert_int_equal(policy_storage_reply(ERR_CLOSED)->code, 451);
+    static const struct {
+        enum err err;
+        unsigned code;
+        uint8_t enhanced[3];
+    } cases[] = {{ERR_NO_SPACE, 452, {4, 3, 1}},
+                 {ERR_NO_MEMORY, 452, {4, 3, 1}},
+                 {ERR_IO, 451, {4, 3, 0}},
+                 {ERR_CLOSED, 451, {4, 3, 0}}};
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct reply *reply = policy_storage_reply(cases[i].err);
+        assert_int_equal(reply->code, cases[i].code);
+        assert_memory_equal(reply->enhanced, cases[i].enhanced, 3);
+    }
 }
 
 /* RFC 6710 4.1, 5: by default everything is taken. */
