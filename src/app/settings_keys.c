@@ -47,7 +47,7 @@ static const struct config_key limits_keys[] = {
     {"receive_buffers", CONFIG_COUNT, CONFIG_RESTART, AT(settings_limits, receive_buffers), RANGE(64, 32768),
      DEFAULT("2048")},
     {"receive_buffer_bytes", CONFIG_COUNT, CONFIG_RESTART, AT(settings_limits, receive_buffer_bytes),
-     RANGE(1024, 65536), DEFAULT("8192")},
+     RANGE(1024, LIMIT_RECEIVE_BUFFER_BYTES_MAX), DEFAULT("8192")},
     {"ring_entries", CONFIG_COUNT, CONFIG_RESTART, AT(settings_limits, ring_entries), RANGE(64, 32768),
      DEFAULT("4096")},
     END,

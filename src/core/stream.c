@@ -14,10 +14,13 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/limits.h"
 #include "core/shard.h"
 #include "core/stream_private.h"
 
 #define STREAM_BUFFERS_UNREAD 4
+
+static_assert(LIMIT_RECEIVE_BUFFER_BYTES_MAX <= UINT16_MAX, "the notes of full buffers hold their length");
 
 /* --- receive buffers ----------------------------------------------------------------------------------------- */
 

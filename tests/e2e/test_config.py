@@ -194,6 +194,8 @@ BAD = [
      ['F:1: spool.segment_bytes is "64MB", expected "16M" to "1G"']),
     ("limits = { receive_buffers = 1000; };",
      ["F:1: limits.receive_buffers is 1000, expected a power of two"]),
+    ("limits = { receive_buffer_bytes = 65536; };",
+     ["F:1: limits.receive_buffer_bytes is 65536, expected 1024 to 32768"]),
     ("limits = { ring_entries = 3000; };",
      ["F:1: limits.ring_entries is 3000, expected a power of two"]),
     ('routes = ( { next_hop = "mx"; } );',
