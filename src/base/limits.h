@@ -30,8 +30,8 @@
 /* Rings and shards */
 #define LIMIT_SHARDS 64
 #define LIMIT_RING_ENTRIES 4096
-#define LIMIT_RECEIVE_BUFFERS 2048 /* provided buffers per shard, a power of two */
-#define LIMIT_RECEIVE_BUFFER_BYTES 8192
+#define LIMIT_RECEIVE_BUFFERS 1024 /* provided buffers per shard, a power of two */
+#define LIMIT_RECEIVE_BUFFER_BYTES 16384
 #define LIMIT_RECEIVE_BUFFER_BYTES_MAX 32768 /* what is in them is counted in 16 bits */
 #define LIMIT_MAIL_BYTES 960                 /* largest mailbox message */
 

@@ -97,6 +97,8 @@ static int register_buffers(struct ring *ring, const struct ring_settings *setti
     if (descriptors == MAP_FAILED || data == MAP_FAILED || ring->notes == NULL) {
         return -ENOMEM;
     }
+    /* All of them are in use in turn, and a core has not nearly as many translations as they have small pages. */
+    madvise(data, data_bytes, MADV_HUGEPAGE);
     ring->buffer_ring = descriptors;
     ring->buffers = data;
     ring->buffer_count = settings->receive_buffers;

@@ -18,7 +18,7 @@ from harness.server import SANITIZED, wait_until
 
 BODY = "Subject: x\r\n\r\nHello.\r\n"
 FLAT = (64 if SANITIZED else 6) << 20
-FEW_BUFFERS = {"receive_buffers": 256}  # the pool is touched sooner or later, whatever is sent: 2 MiB of it
+FEW_BUFFERS = {"receive_buffers": 256}  # the pool is touched sooner or later, whatever is sent: 4 MiB of it
 MANY = 100_000 if SANITIZED else 1_000_000
 
 
