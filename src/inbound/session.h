@@ -47,7 +47,7 @@ struct server_session {
     void *small; /* what is being sent was copied to here; NULL: it was not */
     uint64_t began_ms;
     uint64_t command_ms;    /* when the last command was answered */
-    uint64_t mail_ms;       /* when MAIL came that began the transaction */
+    uint64_t mail_ms;       /* when the transaction began */
     uint64_t message_ms;    /* when 354 was said, or the first chunk came; 0: no message */
     uint64_t data_ms;       /* when the last piece of the message came */
     uint64_t output_ms;     /* when the send in flight began */

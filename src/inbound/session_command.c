@@ -234,7 +234,6 @@ static void pass(struct server_session *session, const struct reply *refusal)
 
 static void on_mail(struct server_session *session)
 {
-    session->mail_ms = session_now_ms(session); /* also when it is answered later, from wherever */
     pass(session, refusal_of_mail(session));
 }
 
