@@ -127,7 +127,7 @@ static bool recall(struct schedule_item *item, const struct spool_state *state)
     }
     bool told = (state->attempts & SPOOL_FORMAT_TOLD) != 0;
     /* Tried, held, or released by the operator. */
-    if (attempts != 0 || item->held || (state->status == SPOOL_FORMAT_DEFERRED && !told)) {
+    if (attempts != 0 || state->status == SPOOL_FORMAT_HELD || (state->status == SPOOL_FORMAT_DEFERRED && !told)) {
         item->next_attempt_s = state->next_attempt_s;
     }
     return told;
@@ -143,6 +143,7 @@ static void split(struct queue *queue, struct schedule_item first, struct bytes 
     struct envelope_item recipient;
     first.band = demands.band;
     first.held = demands.held;
+    first.next_attempt_s = demands.held ? first.arrival_s : 0; /* since when: what is held does not age */
     if (demands.hold_until_s > first.arrival_s) {
         first.arrival_s = demands.hold_until_s; /* it is our business from then on */
         first.next_attempt_s = demands.hold_until_s;

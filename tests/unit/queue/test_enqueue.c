@@ -201,6 +201,7 @@ static void test_a_message_may_come_held(void **state)
     add_recipient("a@example.com");
     enqueue(1);
     assert_int_equal(schedule_entry(queue, 0)->place, QUEUE_PARKED);
+    assert_int_equal(schedule_entry(queue, 0)->next_attempt_s, schedule_entry(queue, 0)->arrival_s); /* since when */
     const struct spool_state states[] = {{.status = SPOOL_FORMAT_PENDING}, {.status = SPOOL_FORMAT_DEFERRED}};
     for (unsigned i = 0; i < 2; i++) {
         enqueue_recovered(queue, FAKE_SPOOL,
@@ -210,6 +211,7 @@ static void test_a_message_may_come_held(void **state)
                                                     .envelope = buffer_bytes(&envelope),
                                                     .states = &states[i]});
         assert_int_equal(schedule_entry(queue, 1 + i)->place, i == 0 ? QUEUE_PARKED : QUEUE_READY);
+        assert_int_equal(schedule_entry(queue, 1 + i)->next_attempt_s, i == 0 ? fake_now_s() : 0);
     }
     fake_end(queue);
 }
