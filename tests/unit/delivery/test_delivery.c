@@ -221,12 +221,12 @@ static void test_a_body_that_takes_too_long(void **state)
     (void)state;
     struct host *host = begin(1, sips);
     rig.settings.timeouts.phase_ms[SMTP_CLIENT_PHASE_BODY] = 2000;
-    rig.settings.timeouts.message_ms = 2500;
+    rig.settings.timeouts.message_ms = 4000;
     rig_run();
     uint64_t began_ms = clock_monotonic_ms();
-    unsigned number = rig_mail((struct letter){.domains = "a.test", .bytes = 50u << 20});
+    unsigned number = rig_mail((struct letter){.domains = "a.test", .bytes = 24u << 20});
     wait_deferred(number);
-    assert_in_range(clock_monotonic_ms() - began_ms, 2400, 8000);
+    assert_in_range(clock_monotonic_ms() - began_ms, 3900, 9000);
     assert_string_equal(rig.first_text[number], "timed out sending the message");
     host->script = NULL;
     rig_settle();
@@ -280,7 +280,7 @@ static void test_hoarding(void **state)
     for (unsigned i = 1; i < rig.host_count; i++) {
         rig.hosts[i].script = NULL;
     }
-    rig_settle();
+    rig.may_leave = true; /* 480 MB that nobody needs */
     rig_end();
 }
 
