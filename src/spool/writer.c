@@ -17,7 +17,9 @@
  *  - A failed fsync marks the pages clean; asking again would be told "fine". So it is never retried: every append of
  *    the batch fails, the segment is suspect and takes no more records, and compaction rewrites from it what is still
  *    needed. The sequence goes back to where the batch began: the next segment begins with it, which tells recovery
- *    that whatever part of the failed batch did reach the disk was never acknowledged.
+ *    that whatever part of the failed batch did reach the disk was never acknowledged. (Not when only relaxed bytes
+ *    were to be synced: those were acknowledged. They are not known to be durable, and later records go on saying so
+ *    until they are behind a sync that succeeded, or a torn batch behind them would be taken for a whole one.)
  *  - Two batches share a 512-byte sector (records are 64-byte aligned). Rewriting the first one's bytes with the same
  *    content relies on the disk writing a sector wholly or not at all, and on nothing else.
  *  - A bounce is appended before the outcome that caused it, in one queue. A torn batch loses its end, so it can lose
@@ -284,8 +286,9 @@ static void writer_broken(struct spool *spool, int error)
         spool->failures += !full;
     }
     spool->supply.failed |= full;
-    spool->next_sequence = writer->first_sequence;
-    writer->durable_sequence = writer->first_sequence;
+    if (writer->phase != WRITER_FLUSH) {
+        spool->next_sequence = writer->first_sequence;
+    }
     segment->unsynced = false;
     writer->phase = WRITER_IDLE;
     writer->previous_failed = true;

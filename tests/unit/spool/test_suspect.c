@@ -284,6 +284,95 @@ static void nothing_is_emptied_before_what_a_start_found_empty(void **state)
     end();
 }
 
+/* --- what records say of those before them ---------------------------------------------------------------------- */
+
+static bool syncs_fail;
+
+static int fault_of_syncs(const struct fake_op *op)
+{
+    char path[sizeof failed];
+    path_of(op, path);
+    return syncs_fail && op->kind == FAKE_SYNC && strstr(path, ".seg") != NULL ? -EIO : fault(op);
+}
+
+/* The first record of the segment that the append went to. */
+static struct spool_format_record first_record(const struct spool_append *append)
+{
+    char path[200];
+    struct spool_format_record record = {0};
+    for (uint32_t file = 1; file < 20; file++) {
+        snprintf(path, sizeof path, "%s/%u/%08u.seg", rig.root, rig.settings.number, file);
+        int fd = open(path, O_RDONLY);
+        struct spool_format_record at;
+        bool here = fd >= 0 && pread(fd, &at, sizeof at, (off_t)append->position * SPOOL_FORMAT_ALIGN) == sizeof at &&
+                    at.magic == SPOOL_FORMAT_RECORD_MAGIC && at.message == append->id;
+        if (here) {
+            assert_int_equal(pread(fd, &record, sizeof record, SPOOL_FORMAT_HEADER_BYTES), sizeof record);
+        }
+        close(fd);
+    }
+    assert_int_equal(record.magic, SPOOL_FORMAT_RECORD_MAGIC);
+    return record;
+}
+
+static void write_relaxed(struct letter *letter)
+{
+    letter_write(letter, spool_new_id(rig.spool), 1, 100);
+    letter_append(&rig, letter, SPOOL_FORMAT_RELAXED, false);
+    rig_turns(&rig, 2);
+    assert_int_equal(letter->result, ERR_OK);
+}
+
+/* Else the next batch, torn by a power cut, is taken for one with damage in it: an outcome counts whose notification
+ * was in front of it. */
+static void later_records_know_what_was_not_synced(void **state)
+{
+    (void)state;
+    struct letter letters[2];
+    struct letter relaxed;
+    struct letter next;
+    begin();
+    write_one(&letters[0], 100);
+    write_relaxed(&relaxed);
+    rig.ring->fault = fault_of_syncs; /* behind relaxed bytes a batch is a write, and a sync of the file */
+    syncs_fail = true;
+    write_one(&letters[1], 100);
+    syncs_fail = false;
+    assert_int_equal(letters[1].result, ERR_IO);
+    write_one(&next, 100);
+    assert_int_equal(next.result, ERR_OK);
+    struct spool_format_record record = first_record(&next.append);
+    assert_int_equal(record.sequence, 3);
+    assert_int_equal(record.unsure, 1);
+    end();
+}
+
+/* It was acknowledged: it counts for as long as the process's death is all that happens. */
+static void a_relaxed_message_counts_after_its_sync_failed(void **state)
+{
+    (void)state;
+    struct letter relaxed;
+    struct letter next;
+    begin();
+    write_one(&next, 100);
+    write_relaxed(&relaxed);
+    rig.ring->fault = fault_of_syncs;
+    syncs_fail = true;
+    while (rig.shard.metrics->suspect_segments == 0) {
+        rig_turn(&rig);
+    }
+    syncs_fail = false;
+    letter_send(&rig, &next, 1, 100); /* in front of the copy of the relaxed one */
+    while (!next.finished) {
+        rig_turn(&rig);
+    }
+    assert_int_equal(next.result, ERR_OK);
+    kill_and_start();
+    assert_int_equal(messages(), 3);
+    assert_int_not_equal(spool_find(rig.spool, relaxed.id), SPOOL_SLOT_NONE);
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -293,6 +382,8 @@ int main(void)
         cmocka_unit_test(afterwards_space_is_made_as_before),
         cmocka_unit_test(one_that_stays_does_not_hold_the_others),
         cmocka_unit_test(nothing_is_emptied_before_what_a_start_found_empty),
+        cmocka_unit_test(later_records_know_what_was_not_synced),
+        cmocka_unit_test(a_relaxed_message_counts_after_its_sync_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
