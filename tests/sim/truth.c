@@ -27,6 +27,7 @@ struct truth_perhaps {
 };
 
 static struct truth *truths;
+static bool starting;
 
 static struct truth *truth_of(uint64_t id)
 {
@@ -163,6 +164,7 @@ static void take_message(struct truth *truth, const char *payload, uint32_t leng
             memcpy(truth->envelope, envelope, fixed.envelope_bytes);
         }
     } else {
+        truth->fresh = durable && starting; /* what was there before the start was seen then, if only perhaps */
         truth->flags = fixed.flags;
         truth->arrival_ms = fixed.arrival_ms;
         truth->recipients = fixed.recipients;
@@ -376,6 +378,10 @@ static void note_written(struct disk_file *file)
 
 void truth_starting(void)
 {
+    starting = true;
+    for (struct truth *truth = truths; truth != NULL; truth = truth->next) {
+        truth->fresh = false;
+    }
     disk_each(note_written);
 }
 
@@ -393,11 +399,12 @@ void truth_started(void)
     for (struct truth *truth = truths; truth != NULL; truth = truth->next) {
         if (truth->found) {
             check_found(truth);
-        } else if (truth->recipients != 0 && !truth->gone) {
+        } else if (truth->recipients != 0 && !truth->gone && !truth->fresh) {
             check_missing(truth);
         }
-        truth->found = truth->maybe = false;
+        truth->found = truth->maybe = truth->fresh = false;
         truth->perhaps = NULL;
     }
+    starting = false;
     disk_each(close_written);
 }

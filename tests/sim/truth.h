@@ -37,6 +37,7 @@ struct truth {
     bool maybe; /* its record may have survived */
     bool gone;  /* must never be found again */
     bool found; /* by this start */
+    bool fresh; /* written before this start was over, by a shard that was quicker than another */
     struct truth_state *found_states;
     struct truth *next;
 };
