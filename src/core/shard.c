@@ -35,6 +35,8 @@
 /* jemalloc's, absent from sanitizer builds. */
 extern int mallctl(const char *name, void *old, size_t *old_length, void *new, size_t new_length) __attribute__((weak));
 
+#define LINE_BYTES 128 /* two cache lines: processors fetch them in pairs */
+
 struct deferred {
     struct list node;
     enum mail_kind kind;
@@ -52,8 +54,8 @@ struct call {
 };
 
 struct shard_private {
-    _Alignas(64) _Atomic int sleeping;
-    _Alignas(64) struct list deferred[LIMIT_SHARDS]; /* mail that found its mailbox full, per peer */
+    _Alignas(LINE_BYTES) _Atomic int sleeping;               /* written by whoever wakes it */
+    _Alignas(LINE_BYTES) struct list deferred[LIMIT_SHARDS]; /* mail that found its mailbox full, per peer */
     struct op call_poll;
     int call_event;
     pthread_mutex_t call_lock;
@@ -65,9 +67,14 @@ struct shard_private {
     pthread_cond_t pinged;
 };
 
+/* A shard writes to its struct all the time: no part of it may lie in a cache line with a part of the next one. */
+struct place {
+    _Alignas(LINE_BYTES) struct shard shard;
+};
+
 struct shard_group {
     struct shard_group_settings settings;
-    struct shard shards[LIMIT_SHARDS];
+    struct place places[LIMIT_SHARDS];
     pthread_t threads[LIMIT_SHARDS];
     struct mailbox *mailboxes[LIMIT_SHARDS][LIMIT_SHARDS]; /* [from][to] */
     unsigned running;
@@ -129,7 +136,7 @@ static void publish_mail(struct shard *shard)
     for (unsigned to = 0; to < shard->group->settings.shards; to++) {
         retry_deferred(shard, to);
         if (mailbox_publish(mailbox_between(shard->group, shard->index, to)) && to != shard->index) {
-            struct shard *peer = &shard->group->shards[to];
+            struct shard *peer = &shard->group->places[to].shard;
             if (atomic_load(&peer->private->sleeping) != 0 && atomic_exchange(&peer->private->sleeping, 0) != 0) {
                 ring_wake(shard->ring, ring_descriptor(peer->ring));
             }
@@ -215,7 +222,7 @@ static int make_call(struct shard_group *group, unsigned index, void (*run)(stru
                      void *context, const struct timespec *until)
 {
     CHECK(index < group->settings.shards);
-    struct shard_private *private = group->shards[index].private;
+    struct shard_private *private = group->places[index].shard.private;
     struct call call = {.run = run, .context = context};
     condition_init(&call.wake);
     list_init(&call.node);
@@ -248,7 +255,7 @@ int shard_try(struct shard_group *group, unsigned index, void (*run)(struct shar
 bool shard_answers(struct shard_group *group, unsigned index, unsigned timeout_ms)
 {
     CHECK(index < group->settings.shards);
-    struct shard_private *private = group->shards[index].private;
+    struct shard_private *private = group->places[index].shard.private;
     struct timespec until = time_after(timeout_ms);
     pthread_mutex_lock(&private->call_lock);
     uint64_t mine = ++private->pings_asked;
@@ -535,7 +542,7 @@ static void *shard_main(void *argument)
 /* 0 or -errno; shard_free takes what was made. */
 static int shard_init(struct shard_group *group, unsigned index)
 {
-    struct shard *shard = &group->shards[index];
+    struct shard *shard = &group->places[index].shard;
     shard->index = index;
     shard->group = group;
     shard->context = group->settings.context;
@@ -544,7 +551,7 @@ static int shard_init(struct shard_group *group, unsigned index)
     list_init(&shard->starved);
     list_init(&shard->later);
     shard->metrics = metric_set_new();
-    shard->private = aligned_alloc(64, sizeof *shard->private);
+    shard->private = aligned_alloc(LINE_BYTES, sizeof *shard->private);
     if (shard->metrics == NULL || shard->private == NULL) {
         free(shard->private);
         shard->private = NULL;
@@ -567,7 +574,7 @@ static int shard_init(struct shard_group *group, unsigned index)
 
 static void shard_free(struct shard_group *group, unsigned index)
 {
-    struct shard *shard = &group->shards[index];
+    struct shard *shard = &group->places[index].shard;
     struct list *node;
     metric_set_delete(shard->metrics);
     if (shard->private == NULL) {
@@ -596,7 +603,8 @@ static int group_create(struct shard_group *group)
         error = shard_init(group, i);
     }
     while (group->running < group->settings.shards && error == 0) {
-        error = -pthread_create(&group->threads[group->running], NULL, shard_main, &group->shards[group->running]);
+        error = -pthread_create(&group->threads[group->running], NULL, shard_main,
+                                &group->places[group->running].shard);
         group->running += error == 0;
     }
     return error;
@@ -606,11 +614,12 @@ int shard_group_start(const struct shard_group_settings *settings, struct shard_
                       size_t reason_size)
 {
     CHECK(settings->shards >= 1 && settings->shards <= LIMIT_SHARDS);
-    struct shard_group *group = calloc(1, sizeof *group);
+    struct shard_group *group = aligned_alloc(LINE_BYTES, sizeof *group);
     if (group == NULL) {
         snprintf(reason, reason_size, "no memory");
         return -ENOMEM;
     }
+    memset(group, 0, sizeof *group);
     group->settings = *settings;
     pthread_mutex_init(&group->lock, NULL);
     pthread_cond_init(&group->started, NULL);
@@ -643,7 +652,7 @@ unsigned shard_group_count(const struct shard_group *group)
 struct shard *shard_group_member(struct shard_group *group, unsigned index)
 {
     CHECK(index < group->settings.shards);
-    return &group->shards[index];
+    return &group->places[index].shard;
 }
 
 bool shard_group_ended(const struct shard_group *group)
