@@ -32,6 +32,7 @@ def copied_cpu(bench, scenario, messages):
 def copy(bench, repeats, share):
     for size, length, messages, limit in (("4 KiB", 4096, 30000, None), ("100 KiB", 102400, 5000, 2.5)):
         scenario = Scenario(f"relay, {size}", source={"length": length})
+        scenario.steady = True
         count = int(messages * share)
         ours, bare = [], []
         for _ in range(repeats):
