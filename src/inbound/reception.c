@@ -93,7 +93,6 @@ struct reception *reception_begin(struct inbound *inbound, const struct receptio
     reception->state = OPEN;
     reception->err = ERR_OK;
     reception->id = 0;
-    reception->arrival_ms = inbound->shard->wall_ms;
     reception->message_bytes = 0;
     reception->replaced = reception->other_body = false;
     reception->header = (struct header_scan){0};
@@ -273,6 +272,7 @@ void reception_prologue(struct reception *reception, const struct reception_clie
                         struct buffer *out)
 {
     char id[RECEPTION_ID_BYTES];
+    reception->arrival_ms = reception->inbound->shard->wall_ms;
     const struct prologue prologue = {
         .client = client,
         .header = &reception->header,

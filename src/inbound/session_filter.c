@@ -98,16 +98,14 @@ static enum outcome give_up(struct session_filters *filters, enum filter_content
 
 /* --- edits of the envelope ---------------------------------------------------------------------------------------- */
 
-static bool take_path(struct bytes text, struct address *ret_address)
+/* Some filters leave the brackets out. Beyond ASCII only where the client has asked for it (RFC 6531). */
+static bool take_address(const struct server_session *session, struct bytes text, struct address *ret_address)
 {
-    return address_parse_path(&text, true, ret_address) == ADDRESS_OK && text.length == 0;
-}
-
-/* Some filters leave the brackets out. */
-static bool take_address(struct bytes text, struct address *ret_address)
-{
-    return text.length != 0 && text.data[0] == '<' ? take_path(text, ret_address)
-                                                   : address_parse_mailbox(text, true, ret_address) == ADDRESS_OK;
+    bool utf8 = session->machine.utf8;
+    if (text.length != 0 && text.data[0] == '<') {
+        return address_parse_path(&text, utf8, ret_address) == ADDRESS_OK && text.length == 0;
+    }
+    return address_parse_mailbox(text, utf8, ret_address) == ADDRESS_OK;
 }
 
 /* A filter may send to anywhere, but not to somebody of ours who is not there. */
@@ -119,9 +117,10 @@ static bool add_recipient(struct server_session *session, const struct milter_re
     struct recipients_answer found = {.verdict = RECIPIENTS_FOREIGN};
     char room[1024];
     struct buffer text = buffer_of(room, sizeof room);
-    const struct params_rules rules = {.offered = PARAMS_GIVEN_NOTIFY | PARAMS_GIVEN_ORCPT, .utf8 = true};
+    const struct params_rules rules = {.offered = PARAMS_GIVEN_NOTIFY | PARAMS_GIVEN_ORCPT,
+                                       .utf8 = session->machine.utf8};
     bool parameters = reply->value.length != 0;
-    if (!take_address(reply->name, &address) || address.kind == ADDRESS_NULL ||
+    if (!take_address(session, reply->name, &address) || address.kind == ADDRESS_NULL ||
         (parameters && !(buffer_append(&text, BYTES(" ")) && buffer_append(&text, reply->value))) ||
         params_parse_rcpt(buffer_bytes(&text), &rules, &params) != PARAMS_OK) {
         return false;
@@ -137,14 +136,14 @@ static bool remove_recipient(struct server_session *session, const struct milter
 {
     struct address address;
     uint32_t removed;
-    return take_address(reply->name, &address) && address.kind != ADDRESS_NULL &&
+    return take_address(session, reply->name, &address) && address.kind != ADDRESS_NULL &&
            envelope_writer_remove(reception_envelope(session->reception), &address, &removed) == ERR_OK;
 }
 
 static bool change_sender(struct server_session *session, const struct milter_reply *reply)
 {
     struct address address;
-    return reply->value.length == 0 && take_address(reply->name, &address) &&
+    return reply->value.length == 0 && take_address(session, reply->name, &address) &&
            envelope_writer_set_sender(reception_envelope(session->reception), &address) == ERR_OK;
 }
 

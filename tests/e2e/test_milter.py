@@ -379,7 +379,7 @@ BAD_EDITS = [
     b"hX\0a\nSubject: forged\0", b"hX\0a\r\n\r\nbody\0", b"hX: y\0v\0", b"hX y\0v\0", b"h\0v\0", b"hX\0a\rb\0", b"hX\0a\n \0",
     b"hX\0" + b"x" * 1200 + b"\0", b"bbare\nline\r\n", b"bbare\rcr\r\n", b"bnul\0\r\n", b"b" + b"x" * 1200 + b"\r\n",
     b"+<not an address>\0", b"+<>\0", b"+<a@b>\r\nRCPT TO:<c@d>\0", b"e<a@b\0", b"2<a@b.test>\0NOTIFY=SOMETIMES\0",
-    b"e<a@b.test>\0RET=FULL\0"]
+    b"e<a@b.test>\0RET=FULL\0", b"+<\xc3\xbc@b.test>\0"]
 
 
 @pytest.mark.parametrize("edit", BAD_EDITS)
