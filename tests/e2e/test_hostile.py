@@ -18,7 +18,8 @@ from harness.server import SANITIZED, wait_until
 
 BODY = "Subject: x\r\n\r\nHello.\r\n"
 FLAT = (64 if SANITIZED else 6) << 20
-FEW_BUFFERS = {"receive_buffers": 256}  # the pool is touched sooner or later, whatever is sent: 4 MiB of it
+# The pool is touched sooner or later, whatever is sent: 2 MiB of it for each of two shards.
+FEW_BUFFERS = {"receive_buffers": 256, "receive_buffer_bytes": 8192}
 MANY = 100_000 if SANITIZED else 1_000_000
 
 
