@@ -120,6 +120,69 @@ static void render_histogram(FILE *out, const struct totals *totals, const char 
     fprintf(out, "ringpost_%s_sum %s\nringpost_%s_count %" PRIu64 "\n", name, number, name, totals->count);
 }
 
+/* --- by mail filter ----------------------------------------------------------------------------------------------- */
+
+static uint32_t milters_of(const struct metric_set *set)
+{
+    return atomic_load_explicit(&set->milters_count, memory_order_acquire);
+}
+
+static struct metric_milter *find_milter(struct metric_set *set, const char *name)
+{
+    for (uint32_t i = 0; i < milters_of(set); i++) {
+        if (strcmp(set->milters[i].name, name) == 0) {
+            return &set->milters[i];
+        }
+    }
+    return NULL;
+}
+
+struct metric_milter *metric_milter_of(struct metric_set *set, const char *name)
+{
+    struct metric_milter *found = find_milter(set, name);
+    uint32_t count = milters_of(set);
+    if (found == NULL && count < METRIC_MILTERS_MAX) {
+        found = &set->milters[count];
+        snprintf(found->name, sizeof found->name, "%s", name);
+        atomic_store_explicit(&set->milters_count, count + 1, memory_order_release);
+    }
+    return found != NULL ? found : &set->milters[METRIC_MILTERS_MAX - 1];
+}
+
+/* Each name once: where it comes first. `offset` is that of the counter. */
+static void render_milters(FILE *out, struct metric_set *const *sets, unsigned count, size_t offset, const char *name)
+{
+    bool is_time = offset == offsetof(struct metric_milter, wait_us);
+    for (unsigned i = 0; i < count; i++) {
+        for (uint32_t m = 0; m < milters_of(sets[i]); m++) {
+            const char *label = sets[i]->milters[m].name;
+            uint64_t sum = 0;
+            char number[32];
+            bool first = true;
+            for (unsigned j = 0; j < count; j++) {
+                const struct metric_milter *same = find_milter(sets[j], label);
+                first &= same == NULL || j >= i;
+                sum += same != NULL ? load((const _Atomic uint64_t *)(const void *)((const char *)same + offset)) : 0;
+            }
+            if (!first) {
+                continue;
+            }
+            snprintf(number, sizeof number, "%" PRIu64, sum);
+            fprintf(out, "ringpost_%s{milter=\"%s\"} %s\n", name, label,
+                    is_time ? seconds(sum, number, sizeof number) : number);
+        }
+    }
+}
+
+static void render_all_milters(FILE *out, struct metric_set *const *sets, unsigned count)
+{
+#define RENDER(field, name, help)            \
+    render_head(out, name, "counter", help); \
+    render_milters(out, sets, count, offsetof(struct metric_milter, field), name);
+    METRIC_MILTER_COUNTERS(RENDER)
+#undef RENDER
+}
+
 static void render_all(FILE *out, struct metric_set *const *sets, unsigned count)
 {
     struct totals totals;
@@ -137,6 +200,7 @@ static void render_all(FILE *out, struct metric_set *const *sets, unsigned count
     render_histogram(out, &totals, name);
     METRIC_HISTOGRAMS(RENDER)
 #undef RENDER
+    render_all_milters(out, sets, count);
 }
 
 char *metric_render(struct metric_set *const *sets, unsigned count, size_t *ret_length)

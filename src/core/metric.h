@@ -44,12 +44,6 @@
     X(messages_accepted, "messages_accepted_total", "messages answered with 250 after their commit")               \
     X(messages_rejected, "messages_rejected_total", "messages refused at the final dot")                           \
     X(recipients_accepted, "recipients_accepted_total", "recipients of accepted messages")                         \
-    X(milter_requests, "milter_requests_total", "steps that milters were asked about")                             \
-    X(milter_failures, "milter_failures_total", "milters that could not be asked, or spoke nonsense (alarm)")      \
-    X(milter_refusals, "milter_refusals_total", "senders, recipients and messages that a milter refused")          \
-    X(milter_edits, "milter_edits_total", "changes that milters made to messages")                                 \
-    X(milter_discarded, "milter_discarded_total", "messages answered with 250 and thrown away for a milter")       \
-    X(milter_quarantined, "milter_quarantined_total", "messages held for a milter")                                \
     X(spool_batches, "spool_batches_total", "group commits written")                                               \
     X(spool_syncs, "spool_syncs_total", "group commits that were synced")                                          \
     X(spool_records, "spool_records_total", "records appended")                                                    \
@@ -113,6 +107,26 @@
     X(remote_latency, "remote_reply_seconds", "final dot to the remote reply")       \
     X(connect_latency, "connect_seconds", "TCP connect of outbound connections")
 
+/* Of each mail filter, by its name. wait_us is shown in seconds. */
+#define METRIC_MILTER_COUNTERS(X)                                                                       \
+    X(requests, "milter_requests_total", "steps that the milter was asked about")                       \
+    X(failures, "milter_failures_total", "times that it could not be asked, or spoke nonsense (alarm)") \
+    X(refusals, "milter_refusals_total", "senders, recipients and messages that it refused")            \
+    X(edits, "milter_edits_total", "changes that it made to messages")                                  \
+    X(discarded, "milter_discarded_total", "messages answered with 250 and thrown away for it")         \
+    X(quarantined, "milter_quarantined_total", "messages held for it")                                  \
+    X(wait_us, "milter_wait_seconds_total", "time until it answered, all steps together")
+
+#define METRIC_MILTERS_MAX 64
+#define METRIC_MILTER_NAME_BYTES 64
+
+struct metric_milter {
+    char name[METRIC_MILTER_NAME_BYTES];
+#define METRIC_FIELD(field, name, help) _Atomic uint64_t field;
+    METRIC_MILTER_COUNTERS(METRIC_FIELD)
+#undef METRIC_FIELD
+};
+
 struct metric_set {
 #define METRIC_FIELD(field, name, help) _Atomic uint64_t field;
     METRIC_COUNTERS(METRIC_FIELD)
@@ -121,6 +135,8 @@ struct metric_set {
 #define METRIC_FIELD(field, name, help) struct histogram field;
     METRIC_HISTOGRAMS(METRIC_FIELD)
 #undef METRIC_FIELD
+    struct metric_milter milters[METRIC_MILTERS_MAX];
+    _Atomic uint32_t milters_count;
 };
 
 /* Single writer: no locked instruction. */
@@ -141,6 +157,10 @@ static inline void metric_set_to(_Atomic uint64_t *gauge, uint64_t value)
 
 struct metric_set *metric_set_new(void);
 void metric_set_delete(struct metric_set *set);
+
+/* The counters of the mail filter of that name (a label as it is: letters, digits and the like), from the first call
+ * on. When there are METRIC_MILTERS_MAX others the last one's. */
+struct metric_milter *metric_milter_of(struct metric_set *set, const char *name);
 
 /* Renders the sum of all sets as Prometheus text exposition format 0.0.4, one series each, times in seconds.
  * Returns malloc'ed text of *ret_length bytes, or NULL without memory. */

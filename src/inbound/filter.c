@@ -47,7 +47,7 @@ void filter_lose(struct filter *filter, const char *reason)
     filter->lost = reason;
     filter->listening = false;
     shard_disarm(inbound->shard, &filter->timer);
-    metric_add(&inbound->shard->metrics->milter_failures, 1);
+    metric_add(&filter->metrics->failures, 1);
     if (inbound->filter_warned_ms == 0 || inbound->shard->now_ms >= inbound->filter_warned_ms + WARNINGS_MS) {
         char name[128];
         char why[128];
@@ -92,6 +92,7 @@ struct filter *filter_new(struct inbound *inbound, struct profile *profile, unsi
     filter->inbound = inbound;
     filter->profile = profile_take(profile);
     filter->settings = settings;
+    filter->metrics = metric_milter_of(inbound->shard->metrics, settings->name);
     filter->woken = woken;
     filter->owner = owner;
     filter->out = buffer_of(filter->room, sizeof filter->room);
@@ -165,7 +166,7 @@ void filter_say(struct filter *filter, enum milter_step step, uint64_t wait_ms)
     filter->step = (uint8_t)step;
     filter->listening = step == MILTER_STEP_OPTIONS || milter_answers(&filter->milter, step);
     filter->asked_ns = clock_monotonic_ns();
-    metric_add(&filter->inbound->shard->metrics->milter_requests, 1);
+    metric_add(&filter->metrics->requests, 1);
     set_deadline(filter, wait_ms);
     stream_send(&filter->stream, &piece, 1);
 }
@@ -209,6 +210,7 @@ enum filter_state filter_look(struct filter *filter, enum milter_meaning *ret_me
         enum filter_state state = hear(filter, ret_meaning);
         if (state == FILTER_HEARD && *ret_meaning != MILTER_EDIT) {
             uint64_t took_ns = clock_monotonic_ns() - filter->asked_ns;
+            metric_add(&filter->metrics->wait_us, took_ns / 1000);
             histogram_record(&filter->inbound->shard->metrics->milter_latency, took_ns / 1000);
             filter->listening = false;
             shard_disarm(filter->inbound->shard, &filter->timer);

@@ -22,6 +22,7 @@ struct filter {
     const struct inbound_filter *settings; /* in it */
     void (*woken)(void *owner);            /* something has changed: look */
     void *owner;
+    struct metric_milter *metrics;
     struct timer timer;
     uint64_t deadline_ms;
     uint64_t wait_ms; /* for the next sign of life */

@@ -63,7 +63,7 @@ static enum outcome refuse_as_heard(struct session_filters *filters, const struc
 {
     struct reply reply = {.code = filter->reply.code, .text = filter->reply.text};
     memcpy(reply.enhanced, filter->reply.enhanced, sizeof reply.enhanced);
-    metric_add(&filter->inbound->shard->metrics->milter_refusals, 1);
+    metric_add(&filter->metrics->refusals, 1);
     return refuse(filters, &reply);
 }
 
@@ -154,7 +154,7 @@ static bool quarantine(struct session_filters *filters, const struct milter_repl
     memcpy(filters->reason, reason.data, reason.length);
     filters->reason_length = reason.length;
     filters->quarantine = true;
-    filters->by = filters->at;
+    filters->held_by = filters->at;
     return envelope_writer_hold(reception_envelope(filters->session->reception), reason) == ERR_OK;
 }
 
@@ -162,7 +162,7 @@ static bool edit_envelope(struct session_filters *filters, const struct milter_r
 {
     switch (reply->edit) {
     case MILTER_ADD_RCPT: return add_recipient(filters->session, reply);
-    case MILTER_DELETE_RCPT: return remove_recipient(filters->session, reply);
+    case MILTER_DELETE_RCPT: filters->by = filters->at; return remove_recipient(filters->session, reply);
     case MILTER_CHANGE_FROM: return change_sender(filters->session, reply);
     case MILTER_QUARANTINE: return quarantine(filters, reply);
     default: return true;
@@ -171,7 +171,7 @@ static bool edit_envelope(struct session_filters *filters, const struct milter_r
 
 static enum filter_content_result edit(struct session_filters *filters, const struct filter *filter)
 {
-    metric_add(&filter->inbound->shard->metrics->milter_edits, 1);
+    metric_add(&filter->metrics->edits, 1);
     enum filter_content_result result = filter_edit_take(filters->content, filter);
     return result != CONTENT_OK || edit_envelope(filters, &filter->reply) ? result : CONTENT_BAD;
 }
@@ -447,9 +447,8 @@ void session_filter_free(struct server_session *session)
 
 /* --- what is not said to the client ------------------------------------------------------------------------------- */
 
-static void tell(const struct server_session *session, const char *action, struct bytes reason)
+static void tell(const struct server_session *session, unsigned index, const char *action, struct bytes reason)
 {
-    const struct session_filters *filters = session->filters;
     struct reception_client client = session_command_client(session);
     session_event_filter(&(struct session_event){
         .shard = session->inbound->shard,
@@ -460,10 +459,15 @@ static void tell(const struct server_session *session, const char *action, struc
         .recipients = reception_recipients(session->reception),
         .message_bytes = dot_message_bytes(&session->machine.dot),
         .user = session_user(session),
-        .filter = bytes_of_string(session->profile->filters[filters->by].name),
+        .filter = bytes_of_string(session->profile->filters[index].name),
         .action = action,
         .reason = reason,
     });
+}
+
+static struct metric_milter *metrics_of(const struct server_session *session, unsigned index)
+{
+    return metric_milter_of(session_metrics(session), session->profile->filters[index].name);
 }
 
 bool session_filter_discards(struct server_session *session)
@@ -473,8 +477,8 @@ bool session_filter_discards(struct server_session *session)
     if (filters == NULL || (!filters->discard && !nobody)) {
         return false;
     }
-    metric_add(&session_metrics(session)->milter_discarded, 1);
-    tell(session, "discard", filters->discard ? BYTES("") : BYTES("no recipient was left"));
+    metric_add(&metrics_of(session, filters->by)->discarded, 1);
+    tell(session, filters->by, "discard", filters->discard ? BYTES("") : BYTES("no recipient was left"));
     return true;
 }
 
@@ -482,7 +486,7 @@ void session_filter_accepted(struct server_session *session)
 {
     const struct session_filters *filters = session->filters;
     if (filters != NULL && filters->quarantine) {
-        metric_add(&session_metrics(session)->milter_quarantined, 1);
-        tell(session, "quarantine", bytes_of(filters->reason, filters->reason_length));
+        metric_add(&metrics_of(session, filters->held_by)->quarantined, 1);
+        tell(session, filters->held_by, "quarantine", bytes_of(filters->reason, filters->reason_length));
     }
 }

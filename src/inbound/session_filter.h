@@ -20,8 +20,9 @@ struct session_filters {
     bool answering;                              /* the gate waits for us */
     bool discard;                                /* the message: a filter said so, `filters[by]` */
     bool quarantine;
-    bool loaded; /* content is ready to be shown */
-    unsigned by;
+    bool loaded;                    /* content is ready to be shown */
+    unsigned by;                    /* the filter that discards */
+    unsigned held_by;               /* the one that quarantines */
     struct filter_content *content; /* at the end of the message */
     char id[RECEPTION_ID_BYTES];
     struct reply refusal;

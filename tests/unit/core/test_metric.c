@@ -105,6 +105,34 @@ static void test_counts_are_shown_as_they_are(void **state)
     assert_line("ringpost_commit_messages_count 4");
 }
 
+static void assert_no_line(const char *line)
+{
+    assert_null(strstr(text, line));
+}
+
+static void test_mail_filters_by_name(void **state)
+{
+    (void)state;
+    struct metric_milter *scanner = metric_milter_of(sets[0], "scanner");
+    metric_add(&scanner->requests, 3);
+    metric_add(&scanner->wait_us, 1500000);
+    metric_add(&metric_milter_of(sets[1], "signer")->requests, 5);
+    metric_add(&metric_milter_of(sets[1], "scanner")->requests, 4);
+    assert_ptr_equal(metric_milter_of(sets[0], "scanner"), scanner);
+    render();
+    assert_line("ringpost_milter_requests_total{milter=\"scanner\"} 7");
+    assert_line("ringpost_milter_requests_total{milter=\"signer\"} 5");
+    assert_line("ringpost_milter_wait_seconds_total{milter=\"scanner\"} 1.5");
+    assert_no_line("milter=\"scanner\"} 4");
+    for (unsigned i = 0; i < 2 * METRIC_MILTERS_MAX; i++) { /* there is an end to it */
+        char name[32];
+        snprintf(name, sizeof name, "filter%u", i);
+        metric_add(&metric_milter_of(sets[0], name)->edits, 1);
+    }
+    assert_int_equal(sets[0]->milters_count, METRIC_MILTERS_MAX);
+    assert_int_equal(sets[0]->milters[METRIC_MILTERS_MAX - 1].edits, METRIC_MILTERS_MAX + 2);
+}
+
 static void test_promtool_has_nothing_to_say(void **state)
 {
     (void)state;
@@ -126,6 +154,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_counters_and_gauges_are_summed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_times_are_shown_in_seconds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_counts_are_shown_as_they_are, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_mail_filters_by_name, setup, teardown),
         cmocka_unit_test_setup_teardown(test_promtool_has_nothing_to_say, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
