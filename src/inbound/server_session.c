@@ -104,7 +104,8 @@ static bool step(struct server_session *session)
     case SMTP_SERVER_CLOSE: session->stage = SESSION_LEAVING; break;
     default: session_command_event(session, event); break;
     }
-    if (session->asking) {
+    uint8_t awaiting = session->machine.awaiting;
+    if (session->asking && (awaiting == SMTP_SERVER_MAIL || awaiting == SMTP_SERVER_RCPT)) {
         session->unread = (uint32_t)(run.length - input.length); /* the command may lie in it */
     } else {
         stream_consume(&session->stream, run.length - input.length);

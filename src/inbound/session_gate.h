@@ -5,10 +5,10 @@
  *                             (policy, rates)
  *
  * A gate that knows at once is passed at once, inside the same call. One that has to wait says so and later calls
- * session_gate_answered; until then the session is at rest: it reads nothing, so that the command, which the machine's
- * spans point into, stays where it is, and so do those that were pipelined behind it. The gate has a timer of its own
- * for that: a session that waits for a gate has no other deadline. When the session goes first, or is cut off, `drop`
- * is called, and after that the gate must not call back. */
+ * session_gate_answered; until then the session is at rest: it reads nothing, so that MAIL and RCPT, which the
+ * machine's spans point into, stay where they are, and so does what was pipelined behind. The gate has a timer of its
+ * own for that: a session that waits for a gate has no other deadline. When the session goes first, or is cut off,
+ * `drop` is called, and after that the gate must not call back. */
 #ifndef INBOUND_SESSION_GATE_H
 #define INBOUND_SESSION_GATE_H
 

@@ -16,8 +16,9 @@ struct answer {
 /* The answers to the end of the message; everything else is to go on. */
 static struct answer script[SCRIPT_MAX];
 static unsigned script_length;
-static _Atomic bool silent; /* no answer to the end yet */
+static _Atomic char silent_at; /* the letter of a step that is not answered yet */
 static _Atomic uint64_t body_bytes;
+static _Atomic unsigned data_steps;
 static int filter_listener;
 static pthread_t filter_thread;
 static char path[64];
@@ -69,8 +70,14 @@ static bool answer(int fd)
     case 'A': return true;
     case 'Q': return false;
     case 'B': body_bytes += length - 1; return say(fd, "c", 1);
+    case 'T':
+        data_steps++;
+        while (silent_at == 'T') {
+            pause_ms(1);
+        }
+        return say(fd, "c", 1);
     case 'E':
-        while (silent) {
+        while (silent_at == 'E') {
             pause_ms(1);
         }
         return play_script(fd);
@@ -110,8 +117,8 @@ static void set_up(enum inbound_filter_failure failure)
     fixture.listener.filters = &filter;
     fixture.listener.filters_count = 1;
     script_length = 0;
-    silent = false;
-    body_bytes = 0;
+    silent_at = 0;
+    body_bytes = data_steps = 0;
     fixture_start();
 }
 
@@ -268,11 +275,11 @@ static void test_the_disk_fails(void **state)
     size_t length;
     char *body = make_body(1u << 20, &length);
     int fd = client_ready();
-    silent = true;
+    silent_at = 'E';
     send_message(fd, body, length);
     WAIT_FOR(body_bytes > 900000);
     fixture_errors(ERR_IO); /* from now on: what is written a second time */
-    silent = false;
+    silent_at = 0;
     client_expect(fd, "451");
     struct snapshot now = snapshot_of(0);
     assert_true(now.stored == 0 && now.extents_abandoned >= 4);
@@ -285,7 +292,7 @@ static void test_the_client_leaves(void **state)
 {
     (void)state;
     set_up(INBOUND_FILTER_TEMPFAIL);
-    silent = true;
+    silent_at = 'E';
     size_t length;
     char *body = make_body(600000, &length);
     int fd = client_ready();
@@ -295,8 +302,30 @@ static void test_the_client_leaves(void **state)
     WAIT_FOR(now.sessions == 0);
     struct snapshot now = snapshot_of(0);
     assert_int_equal(now.extents_abandoned, now.extents_written);
-    silent = false;
+    silent_at = 0;
     free(body);
+    tear_down();
+}
+
+/* However long a filter takes at DATA: it keeps no receive buffer from others. */
+static void test_data_that_waits_holds_no_receive_buffer(void **state)
+{
+    (void)state;
+    set_up(INBOUND_FILTER_TEMPFAIL);
+    THEN("c");
+    int fd = client_ready();
+    client_send(fd, "MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n");
+    client_expect(fd, "250 250");
+    unsigned buffers = snapshot_of(0).buffers_free;
+    silent_at = 'T';
+    client_send(fd, "DATA\r\n");
+    WAIT_FOR(data_steps == 1);
+    WAIT_FOR(now.buffers_free == buffers);
+    silent_at = 0;
+    client_expect(fd, "354");
+    client_send(fd, BODY);
+    client_expect(fd, "250");
+    close(fd);
     tear_down();
 }
 
@@ -305,13 +334,13 @@ static void test_a_stop(void **state)
 {
     (void)state;
     set_up(INBOUND_FILTER_TEMPFAIL);
-    silent = true;
+    silent_at = 'E';
     int fd = client_ready();
     send_message(fd, "body\r\n.\r\n", 9);
     WAIT_FOR(body_bytes == 6);
     fixture_stop_after(200);
     fixture_join();
-    silent = false;
+    silent_at = 0;
     close(fd);
     end_filter();
 }
@@ -345,9 +374,13 @@ static void test_memory_is_short(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_written_anew),      cmocka_unit_test(test_lost_amid_a_new_body),
-        cmocka_unit_test(test_back_pressure),     cmocka_unit_test(test_the_disk_fails),
-        cmocka_unit_test(test_the_client_leaves), cmocka_unit_test(test_a_stop),
+        cmocka_unit_test(test_written_anew),
+        cmocka_unit_test(test_lost_amid_a_new_body),
+        cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_the_disk_fails),
+        cmocka_unit_test(test_the_client_leaves),
+        cmocka_unit_test(test_data_that_waits_holds_no_receive_buffer),
+        cmocka_unit_test(test_a_stop),
         cmocka_unit_test(test_memory_is_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
