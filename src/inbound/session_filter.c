@@ -349,6 +349,16 @@ void session_filter_look(struct server_session *session)
     }
 }
 
+void session_filter_hurry(struct server_session *session)
+{
+    struct session_filters *filters = session->filters;
+    if (filters != NULL && filters->answering && filters->at < session->profile->filters_count &&
+        session_now_ms(session) >= filters->since_ms + INBOUND_OUTPUT_GRACE_MS) {
+        filter_lose(asked(filters), "it is slow, and receive buffers are short");
+        woken(filters);
+    }
+}
+
 /* At MAIL: whoever is not there is connected to. */
 static bool gather(struct server_session *session)
 {
@@ -403,6 +413,7 @@ enum session_gate_answer session_filter_ask(struct server_session *session, cons
     filters->said = false;
     enum outcome outcome = advance(filters);
     filters->answering = outcome == WAITING;
+    filters->since_ms = session_now_ms(session);
     *ret_refusal = &filters->refusal;
     return outcome == WAITING ? SESSION_GATE_WAITING : outcome == PASSED ? SESSION_GATE_OPEN : SESSION_GATE_SHUT;
 }

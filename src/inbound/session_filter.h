@@ -20,6 +20,7 @@ struct session_filters {
     bool answering;                              /* the gate waits for us */
     bool discard;                                /* the message: a filter said so, `filters[by]` */
     bool quarantine;
+    uint64_t since_ms;              /* while `answering`: when that began */
     bool loaded;                    /* content is ready to be shown */
     unsigned by;                    /* the filter that discards */
     unsigned held_by;               /* the one that quarantines */
@@ -36,6 +37,9 @@ void session_filter_drop(struct server_session *session);
 
 /* Something that filters wait for may have changed. */
 void session_filter_look(struct server_session *session);
+
+/* Receive buffers are short, and the session keeps some: a filter that has not answered by now has had its time. */
+void session_filter_hurry(struct server_session *session);
 
 /* The transaction is over, whatever became of it; the session is. */
 void session_filter_forget(struct server_session *session);

@@ -8,6 +8,7 @@
  * their sends.
  */
 #include "inbound/session.h"
+#include "inbound/session_filter.h"
 
 /* --- blocks --- */
 
@@ -169,7 +170,8 @@ static bool kept_waiting(const struct server_session *session)
            (session->held_ms != 0 || session->deciding);
 }
 
-/* Of these the ones that have been refused too often at once, the others after the grace. */
+/* Of these the ones that have been refused too often at once, the others after the grace. Who waits for a mail filter
+ * is answered without it. */
 static void cut_off_waiting(struct inbound *inbound)
 {
     for (struct list *node = inbound->sessions.next; node != &inbound->sessions;) {
@@ -178,6 +180,8 @@ static void cut_off_waiting(struct inbound *inbound)
         bool ripe = session->held_ms != 0 || inbound->shard->now_ms >= session->phase_ms + INBOUND_OUTPUT_GRACE_MS;
         if (kept_waiting(session) && ripe) {
             server_session_close(session, true);
+        } else if (session->stream.buffers != 0) {
+            session_filter_hurry(session);
         }
     }
 }

@@ -76,6 +76,11 @@ static bool answer(int fd)
             pause_ms(1);
         }
         return say(fd, "c", 1);
+    case 'M':
+        while (silent_at == 'M') {
+            pause_ms(1);
+        }
+        return say(fd, "c", 1);
     case 'E':
         while (silent_at == 'E') {
             pause_ms(1);
@@ -112,7 +117,7 @@ static void set_up(enum inbound_filter_failure failure)
     memcpy(&filter.endpoint.address, &address, sizeof address);
     filter_listener = socket(AF_UNIX, SOCK_STREAM, 0);
     assert_int_equal(bind(filter_listener, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(filter_listener, 16), 0);
+    assert_int_equal(listen(filter_listener, 128), 0);
     assert_int_equal(pthread_create(&filter_thread, NULL, run_filter, NULL), 0);
     fixture.listener.filters = &filter;
     fixture.listener.filters_count = 1;
@@ -371,6 +376,31 @@ static void test_memory_is_short(void **state)
     tear_down();
 }
 
+/* Each that waits keeps the buffer that its command lies in: with a filter that answers nobody they would keep all. */
+static void test_buffers_are_short(void **state)
+{
+    (void)state;
+    set_up(INBOUND_FILTER_TEMPFAIL);
+    fixture_stop();
+    filter.command_ms = filter.connect_ms = 600000;
+    fixture.receive_buffers = 64;
+    fixture_start();
+    silent_at = 'M';
+    int fds[56];
+    for (unsigned i = 0; i < 56; i++) {
+        fds[i] = client_ready();
+        client_send(fds[i], "MAIL FROM:<a@b.example>\r\n");
+    }
+    client_expect(fds[0], "451");
+    WAIT_FOR(now.buffers_free >= 64 / 4);
+    for (unsigned i = 0; i < 56; i++) {
+        client_reset(fds[i]);
+    }
+    silent_at = 0;
+    WAIT_FOR(now.sessions == 0 && now.buffers_free == 64);
+    tear_down();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -382,6 +412,7 @@ int main(void)
         cmocka_unit_test(test_data_that_waits_holds_no_receive_buffer),
         cmocka_unit_test(test_a_stop),
         cmocka_unit_test(test_memory_is_short),
+        cmocka_unit_test(test_buffers_are_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
