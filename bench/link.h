@@ -34,6 +34,8 @@
 #define LINK_BUFFER_BYTES 16384u
 #define LINK_NONE UINT16_MAX
 #define LINK_FOREVER UINT64_MAX
+#define LINK_PATIENCE_US \
+    200000u /* a signal just before the ring is entered, or while it submits, does not end the wait */
 
 /* Low bits of an operation's user data; a link is aligned to more. */
 enum link_operation { LINK_RECEIVE, LINK_SEND, LINK_ACCEPT, LINK_OPERATIONS = 3 };
@@ -367,9 +369,10 @@ static inline void link_wait(uint64_t timeout_us)
     if (links.ready_first != NULL || links.waiting != NULL || links.let_go) {
         timeout_us = 0;
     }
+    timeout_us = timeout_us < LINK_PATIENCE_US ? timeout_us : LINK_PATIENCE_US;
     struct __kernel_timespec time = {.tv_sec = (int64_t)(timeout_us / 1000000),
                                      .tv_nsec = (int64_t)(timeout_us % 1000000 * 1000)};
-    int error = io_uring_submit_and_wait_timeout(&links.ring, &cqe, 1, timeout_us == LINK_FOREVER ? NULL : &time, NULL);
+    int error = io_uring_submit_and_wait_timeout(&links.ring, &cqe, 1, &time, NULL);
     if (error < 0 && error != -EINTR && error != -ETIME && error != -EAGAIN && error != -EBUSY) {
         link_die("io_uring_enter", -error);
     }

@@ -647,6 +647,7 @@ int main(int argc, char **argv)
         serve_due();
         serve_late();
     }
+    shutdown(listener, SHUT_RDWR); /* the ring may hold it for a while yet, and the next one wants the port */
     printf("%" PRIu64 " connections, %" PRIu64 " messages, %" PRIu64 " recipients, %" PRIu64 " bytes\n",
            sink.connections, sink.messages, sink.recipients, sink.bytes);
     return 0;
