@@ -304,7 +304,7 @@ def test_nginx_with_xclient(make_server, sink, tmp_path):
 def test_posttls_finger(submission, authority, tmp_path):
     """What Postfix thinks of our STARTTLS and our certificate."""
     finger = program("posttls-finger")
-    (tmp_path / "main.cf").write_text("compatibility_level = 3.6\n")
+    (tmp_path / "main.cf").write_text("compatibility_level = 3.6\nmail_owner = daemon\nsetgid_group = mail\n")
     said = run([finger, "-c", "-l", "verify", "-F", authority.file, f"[127.0.0.1]:{submission.port}", HOST],
                env={**os.environ, "MAIL_CONFIG": str(tmp_path)})
     assert "Verified TLS connection established" in said, said
