@@ -54,6 +54,7 @@ struct session {
     unsigned recipient;   /* of the transaction, whose reply comes next */
     bool refused;         /* an envelope command of this transaction was */
     bool plain;           /* one command at a time */
+    bool upgrade;         /* TLS begins when what was said in clear is consumed */
     bool next_commands;   /* behind the body stand the commands of the next message */
     uint64_t message;     /* being sent; NONE: none */
     uint64_t hash, bytes; /* of its body */
@@ -430,7 +431,7 @@ static bool on_reply(struct session *session, int code)
     switch (session->step) {
     case GREETING: return greet(session, good);
     case HELLO: return after_hello(session, good);
-    case UPGRADE: wire_secure(&session->wire); return greet(session, good);
+    case UPGRADE: session->upgrade = good; return good;
     case RESET: go_on(session); return good;
     case MAIL: after_mail(session, good); break;
     case RCPT: after_recipient(session, good); break;
@@ -497,6 +498,11 @@ static void serve(struct session *session)
         if (!open) {
             hang_up(session);
             return;
+        }
+        if (session->upgrade) {
+            session->upgrade = false;
+            wire_secure(&session->wire);
+            greet(session, true);
         }
     }
     wire_flush(&session->wire);
