@@ -1,12 +1,13 @@
 """The tools that judge the server are judged first: by programs that are not ours."""
 import smtplib
+import socket
 import subprocess
 import time
 
 import pytest
 from harness.client import Client, Closed, stuffed
 from harness.load import LoadSink, load_source, program, tool
-from harness.server import wait_until
+from harness.server import free_port, wait_until
 from harness.sink import Close, Stall
 
 LINES = b"Subject: x\r\n\r\n.dot\r\n..two\r\n\xe4\r\n"
@@ -102,6 +103,28 @@ def test_load_source_tells_fates_apart(sink, tmp_path):
     sink.on(".", Close(), times=1)
     run = load_source(sink.port, tmp_path / "log", messages=10, sessions=1, length=500, ok=False)
     assert set(run.fates["U"]) == {0} and run.fates["N"].keys() == {1}
+
+
+@pytest.mark.parametrize("options", [(), ("--tls",), ("--per-session", "3"), ("--per-session", "3", "--no-resumption")])
+def test_load_tools_agree_inside_tls(tmp_path, options):
+    certificate, key, port = tmp_path / "chain.pem", tmp_path / "key.pem", free_port()
+    subprocess.run(["openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-out", certificate, "-keyout", key], check=True, capture_output=True)
+    tls = [word for word in options if word == "--tls"]
+    words = [tool("load_sink_tls"), "--listen", f"127.0.0.1:{port}", "--certificate", certificate, "--key", key,
+             "--log", tmp_path / "sink.log"]
+    sink = subprocess.Popen([*words, *tls], stdout=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 5, "load_sink_tls to listen")
+        run = subprocess.run([tool("load_source_tls"), "--to", f"127.0.0.1:{port}", "--messages", "100", "--length", "40000",
+                              "--log", tmp_path / "source.log", *options], capture_output=True, text=True, timeout=60)
+        assert run.stdout.startswith("100 0 0 0 "), run
+    finally:
+        sink.terminate()
+        assert " 100 messages," in sink.communicate(timeout=10)[0]
+    sent = {f"m{line.split()[1]}": line.split()[2:] for line in (tmp_path / "source.log").read_text().splitlines()}
+    got = {line.split(".")[0]: line.split()[1:] for line in (tmp_path / "sink.log").read_text().splitlines()}
+    assert sent == got
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 5, 7, 1000])
