@@ -105,7 +105,7 @@ TRANSCRIPT_OBJECTS := $(patsubst %.c,$(O)/%.o,$(filter-out tests/transcript/test
 REPLAY_OBJECT := $(if $(FUZZ),,$(O)/tests/fuzz/replay_main.o)
 # What the server asks of the kernel without its ring, answered by tests/sim.
 SIM_WRAPPED := socket bind listen setsockopt getsockopt getpeername getsockname send shutdown close eventfd read write \
-	open openat closedir mkdir fsync fdatasync unlinkat renameat getrandom _exit mmap munmap nanosleep \
+	open openat closedir mkdir fsync fdatasync pwritev2 unlinkat renameat getrandom _exit mmap munmap nanosleep \
 	malloc calloc realloc reallocarray aligned_alloc free mallctl \
 	pthread_create pthread_join pthread_setname_np pthread_cond_wait pthread_cond_timedwait pthread_cond_signal \
 	pthread_cond_broadcast boot_run spool_open enqueue_recovered stream_shard_stop

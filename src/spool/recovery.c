@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "spool/journal.h"
@@ -401,6 +402,31 @@ static void recovery_scan_damage(void *opaque, uint64_t offset, uint64_t end, ui
     recovery_damage(context->recovery, context->segment, offset, what);
 }
 
+/* After a crash of the process alone its last writes are in memory and not yet on the disk; and if the last one failed,
+ * they may be there for good: the kernel counts those pages as clean, and a sync passes over them. So what nothing
+ * vouches for is written once more before it is believed, or a SEAL could tell of records that a power cut takes away.
+ * 0 or -errno. */
+static int recovery_make_durable(const struct segment *segment, uint64_t begin, uint64_t end)
+{
+    struct iovec piece = {.iov_base = malloc(end - begin + 1), .iov_len = end - begin};
+    char *data = piece.iov_base;
+    if (data == NULL) {
+        return -ENOMEM;
+    }
+    int result = pread(segment->fd, data, end - begin, (off_t)begin) == (ssize_t)(end - begin) ? 0 : -EIO;
+    while (result == 0 && piece.iov_len != 0) {
+        ssize_t n = pwritev2(segment->fd, &piece, 1, (off_t)(end - piece.iov_len), RWF_DSYNC);
+        if (n > 0) {
+            piece.iov_base = (char *)piece.iov_base + n;
+            piece.iov_len -= (size_t)n;
+        } else if (n == 0 || (errno != EINTR && errno != EAGAIN)) {
+            result = n == 0 ? -EIO : -errno;
+        }
+    }
+    free(data);
+    return result != 0 ? result : fdatasync(segment->fd) != 0 ? -errno : 0;
+}
+
 /* Scans and replays. A segment in which nothing of its epoch is found is a spare. */
 static enum err recovery_scan(struct recovery *recovery, struct segment *segment, uint64_t end, uint64_t bound)
 {
@@ -429,8 +455,7 @@ static enum err recovery_scan(struct recovery *recovery, struct segment *segment
         return ERR_OK;
     }
     segment_set_state(&spool->segments, segment, SEGMENT_FULL);
-    /* After a crash of the process alone its last writes are in memory and not yet on the disk. */
-    if (fdatasync(segment->fd) != 0) {
+    if (recovery_make_durable(segment, scan.unsure_offset, scan.next_offset) != 0) {
         recovery_warn(recovery, segment, 0, "not synced, and moved elsewhere");
         SPOOL_COUNT(spool, spool_write_errors, 1);
         spool_suspect(spool, segment);

@@ -95,11 +95,24 @@ static bool scan_skip(struct scan *scan, const struct scan_cursor *bad, struct s
     return false;
 }
 
+/* `unsure_offset` follows: to the first record that nothing vouches for, from the first one behind the last damage. */
+static void scan_vouch(struct scan *scan, const struct scan_cursor *at, uint64_t sure_sequence)
+{
+    struct spool_format_record record;
+    struct scan_cursor unsure = *at;
+    unsure.offset = scan->unsure_offset;
+    while (unsure.offset < at->offset && scan_header(scan, &unsure, &record) && record.sequence < sure_sequence) {
+        unsure.offset += record_bytes(record.payload_bytes);
+    }
+    scan->unsure_offset = unsure.offset;
+}
+
 static void scan_take(struct scan *scan, struct scan_cursor *at, const struct spool_format_record *record)
 {
     if (scan->records == 0) {
         scan->first_sequence = record->sequence;
     }
+    scan_vouch(scan, at, record->sequence - record->unsure);
     scan->dirty = true;
     scan->records++;
     scan->next_sequence = record->sequence + 1;
@@ -133,6 +146,7 @@ static void scan_all(struct scan *scan, struct scan_cursor *at)
                           scan->records > 0 ? record.sequence - scan->next_sequence : 1);
         }
         *at = next;
+        scan->unsure_offset = next.offset;
     }
 }
 
@@ -142,7 +156,7 @@ enum err scan_run(struct scan *scan)
     if (data == NULL) {
         return ERR_NO_MEMORY;
     }
-    scan->next_offset = SPOOL_FORMAT_HEADER_BYTES;
+    scan->next_offset = scan->unsure_offset = SPOOL_FORMAT_HEADER_BYTES;
     scan->next_sequence = scan->expected;
     scan->first_sequence = scan->expected;
     scan->records = scan->damages = 0;

@@ -25,6 +25,7 @@ struct scan {
     void (*damaged)(void *context, uint64_t offset, uint64_t end, uint64_t records);
     /* Results. */
     uint64_t next_offset;   /* after the last record */
+    uint64_t unsure_offset; /* from here on no other record says that the records were durable */
     uint64_t next_sequence; /* after the last record; `expected` when there is none */
     uint64_t first_sequence;
     uint32_t records;

@@ -238,6 +238,12 @@ static int run_write(const struct request *request)
     return failed ? (disk_faults.full || world_chance(2000) ? -ENOSPC : -EIO) : (int)length;
 }
 
+int disk_write(int fd, const struct iovec *pieces, unsigned count, uint64_t offset)
+{
+    const struct request request = {.fd = fd, .pieces = pieces, .count = count, .offset = offset, .sync = true};
+    return run_write(&request);
+}
+
 int disk_sync(int fd)
 {
     struct directory *directory = directory_of(fd);

@@ -77,6 +77,8 @@ bool disk_clean(const struct disk_file *file, uint64_t begin, uint64_t end);
 
 /* For disk_calls.c: what the server does without a ring. 0 or -errno. */
 int disk_sync(int fd);
+/* With sync; or the length. */
+int disk_write(int fd, const struct iovec *pieces, unsigned count, uint64_t offset);
 int disk_rename(int directory, const char *from, const char *to);
 int disk_unlink(int directory, const char *name);
 int disk_make_directory(const char *path, unsigned mode);

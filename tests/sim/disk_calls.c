@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -68,6 +69,15 @@ int __wrap_fsync(int fd);
 int __wrap_fsync(int fd)
 {
     int result = disk_sync(fd);
+    disk_step();
+    return answer(result);
+}
+
+ssize_t __wrap_pwritev2(int fd, const struct iovec *pieces, int count, off_t offset, int flags);
+ssize_t __wrap_pwritev2(int fd, const struct iovec *pieces, int count, off_t offset, int flags)
+{
+    CHECK(flags == RWF_DSYNC);
+    int result = disk_write(fd, pieces, (unsigned)count, (uint64_t)offset);
     disk_step();
     return answer(result);
 }
