@@ -274,7 +274,9 @@ def run(bench, repeats, share):
     beside.start()
     for scenario in scenarios():
         runs = []
-        scenario.backlog = int(scenario.backlog * share)
+        if scenario.backlog:
+            scenario.backlog = int(scenario.backlog * share)
+            scenario.name = f"relay, 4 KiB, behind a backlog of {scenario.backlog:,}"
         for _ in range(1 if scenario.backlog else repeats):
             runs += attempt(bench, scenario, max(int(scenario.messages * share), 100))
         book(bench, scenario, runs)
