@@ -65,10 +65,11 @@ static bool compaction_unsealed(const struct segment *segment)
     return segment->state == SEGMENT_FULL && !segment->sealed && !segment->sealing && !segment->renew;
 }
 
-/* It stays although all that is live has left it. */
+/* It stays although all that is live has left it. A peer may read as slowly as it likes from what it was lent. */
 static bool compaction_stays(const struct segment *segment)
 {
     return segment->suspect || segment->pinned || segment->quarantined != 0 ||
+           (segment->lent != 0 && segment_weight(segment) == 0) ||
            (compaction_unsealed(segment) && segment->graves.count != 0);
 }
 

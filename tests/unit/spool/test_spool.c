@@ -387,6 +387,59 @@ static void what_is_lent_stays(void **state)
     rig_free(&rig);
 }
 
+static void pass(struct rig *rig, struct letter *letter)
+{
+    struct verdict verdict;
+    verdict_give(rig, &verdict, letter->append.slot, letter->id, 0, SPOOL_FORMAT_DELIVERED, 1, false);
+    rig_turns(rig, 3);
+    assert_int_equal(verdict.result, ERR_OK);
+}
+
+static unsigned files_in_use(const struct rig *rig)
+{
+    struct spool_statistics now;
+    spool_statistics(rig->spool, &now);
+    return now.segments - now.spares;
+}
+
+/* Peers that read slowly hold segments that nothing else is needed from. What was moved out of one gains nothing by
+ * being moved once more: each time another file would be left behind. */
+static void slow_readers_do_not_multiply_the_files(void **state)
+{
+    (void)state;
+    enum { READERS = 6, EACH = 7, BETWEEN = 25 }; /* what waits is more than a segment */
+    struct rig rig;
+    struct found found;
+    begin(&rig, &found);
+    struct letter lent[READERS], waiting[READERS * EACH], passing;
+    struct spool_view views[READERS];
+    for (unsigned i = 0; i < READERS; i++) {
+        letter_send(&rig, &lent[i], 1, 8000);
+        for (unsigned j = 0; j < EACH; j++) {
+            letter_send(&rig, &waiting[EACH * i + j], 1, 8000);
+        }
+        rig_turns(&rig, 3);
+        assert_int_equal(spool_lend(rig.spool, lent[i].append.slot, lent[i].id, &views[i]), ERR_OK);
+        pass(&rig, &lent[i]);
+        for (unsigned j = 0; j < BETWEEN; j++) {
+            letter_send(&rig, &passing, 1, 8000);
+            rig_turns(&rig, 3);
+            pass(&rig, &passing);
+        }
+    }
+    rig_turns(&rig, 10000);
+    assert_in_range(files_in_use(&rig), READERS, 2 * READERS);
+    for (unsigned i = 0; i < READERS; i++) {
+        spool_return(rig.spool, &views[i]);
+    }
+    rig_turns(&rig, 1000);
+    assert_in_range(files_in_use(&rig), 1, 5);
+    for (unsigned i = 0; i < READERS * EACH; i++) {
+        assert_true(letter_check(&rig, waiting[i].append.slot, waiting[i].id, 8000));
+    }
+    rig_free(&rig);
+}
+
 /* --- refusals --------------------------------------------------------------------------------------------------- */
 
 static void a_second_instance_is_refused(void **state)
@@ -662,6 +715,7 @@ int main(void)
         cmocka_unit_test(abandoned_extents_are_garbage),
         cmocka_unit_test(segments_are_used_again),
         cmocka_unit_test(what_is_lent_stays),
+        cmocka_unit_test(slow_readers_do_not_multiply_the_files),
         cmocka_unit_test(a_second_instance_is_refused),
         cmocka_unit_test(a_full_disk_refuses_intake_only),
         cmocka_unit_test(a_full_disk_takes_mail_again_when_it_is_delivered),
