@@ -14,8 +14,9 @@
 #include "spool/writer.h"
 
 #define SPOOL_PATH_BYTES 512
-#define SPOOL_RESERVE 2    /* spares that intake may not use */
-#define SPOOL_SAY_MS 10000 /* between two lines in the log about whether new mail is taken */
+#define SPOOL_RESERVE 2        /* spares that intake may not use */
+#define SPOOL_BLOCK_BYTES 4096 /* of file systems and pages */
+#define SPOOL_SAY_MS 10000     /* between two lines in the log about whether new mail is taken */
 
 struct spool {
     struct shard *shard;

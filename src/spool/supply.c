@@ -1,11 +1,14 @@
 /* Where empty segments come from.
  *
- *   make     open temporary -> fallocate -> zero bytes and header -> fsync -> rename -> fsync of the directory -> SPARE
+ *   make     open temporary -> fallocate -> zero bytes -> header -> fsync -> rename -> fsync of the directory -> SPARE
  *   empty    a FULL segment that is not needed any more: new header, written with DSYNC                        -> SPARE
  *   remove   a spare that is too many, or a segment that a write failed on, once emptied: unlink
  *
  * The zero bytes are written, not only allocated, so that a later write changes data and no metadata: a sync of it is
- * one write to the disk and no journal commit.
+ * one write to the disk and no journal commit. They go past the page cache where the file system lets them (O_DIRECT):
+ * nobody reads them, a page for each would cost more than the mail that comes to lie there, and the sync of 64 MiB of
+ * dirty pages at once would hold up the syncs of mail. What it takes for that to work is that the writer always writes
+ * whole blocks, so that the kernel need not read one from the disk first.
  *
  * A segment counts as emptied only when its new header is durable, and only then are the graves let go that other
  * segments hold for it. A file is never unlinked while it has records: an unlink that a power cut undoes would bring
@@ -25,10 +28,11 @@
 
 #include "spool/spool_private.h"
 
-static char supply_zeros[SUPPLY_ZERO_BYTES];
+static _Alignas(SPOOL_BLOCK_BYTES) char supply_zeros[SUPPLY_ZERO_BYTES];
 
 static void supply_done(struct op *op, int result, uint32_t flags);
 static void supply_zero(struct spool *spool);
+static struct segment *supply_find_empty(const struct spool *spool);
 
 static void supply_timer(struct timer *timer)
 {
@@ -138,6 +142,14 @@ static void supply_unmake(struct spool *spool, int error, const char *what)
     }
 }
 
+/* Past the page cache, or not. Not every file system can; then nothing changes. */
+static void supply_set_direct(struct supply *supply, bool direct)
+{
+    int flags = fcntl(supply->segment->fd, F_GETFL);
+    supply->direct = flags >= 0 &&
+                     fcntl(supply->segment->fd, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0 && direct;
+}
+
 static void supply_zero(struct spool *spool)
 {
     struct supply *supply = &spool->supply;
@@ -146,11 +158,6 @@ static void supply_zero(struct spool *spool)
     uint64_t end = supply->offset + SUPPLY_PIECE_BYTES;
     end = end < segment->bytes ? end : segment->bytes;
     uint64_t at = supply->offset;
-    if (at == 0) {
-        supply_renew(spool, segment);
-        supply->pieces[count++] = (struct iovec){.iov_base = supply->page, .iov_len = sizeof supply->page};
-        at += sizeof supply->page;
-    }
     while (at < end) {
         uint64_t length = end - at < SUPPLY_ZERO_BYTES ? end - at : SUPPLY_ZERO_BYTES;
         supply->pieces[count++] = (struct iovec){.iov_base = supply_zeros, .iov_len = length};
@@ -159,6 +166,27 @@ static void supply_zero(struct spool *spool)
     supply->piece = end - supply->offset;
     supply->phase = SUPPLY_ZERO;
     ring_writev(spool->shard->ring, &supply->op, segment->fd, supply->pieces, count, supply->offset, false);
+}
+
+/* The disk serves mail meanwhile: a new file gets its zero bytes only as the open segment fills up, at twice its pace,
+ * unless it is wanted now, or another could be emptied. */
+static bool supply_hurries(const struct spool *spool)
+{
+    const struct segment *open = spool->writer.open;
+    return spool->supply.wanted || spool->segments.spares < SPOOL_RESERVE ||
+           (spool->segments.spares == SPOOL_RESERVE && (open == NULL || spool->supply.offset < 2 * open->used)) ||
+           (spool->look && supply_find_empty(spool) != NULL);
+}
+
+static void supply_head(struct spool *spool)
+{
+    struct supply *supply = &spool->supply;
+    supply_set_direct(supply, false);
+    supply_renew(spool, supply->segment);
+    supply->pieces[0] = (struct iovec){.iov_base = supply->page, .iov_len = sizeof supply->page};
+    supply->piece = sizeof supply->page;
+    supply->phase = SUPPLY_HEAD;
+    ring_writev(spool->shard->ring, &supply->op, supply->segment->fd, supply->pieces, 1, 0, false);
 }
 
 static void supply_zeroed(struct spool *spool, int result)
@@ -171,14 +199,24 @@ static void supply_zeroed(struct spool *spool, int result)
     supply->offset += supply->piece;
     SPOOL_COUNT(spool, spool_overhead_bytes, supply->piece);
     if (supply->offset == supply->segment->bytes) {
-        supply->phase = SUPPLY_SYNC;
-        ring_fsync(spool->shard->ring, &supply->op, supply->segment->fd, false);
-    } else if (supply->wanted || spool->segments.spares <= SPOOL_RESERVE) {
+        supply_head(spool);
+    } else if (supply_hurries(spool)) {
         supply_zero(spool);
     } else {
         supply->phase = SUPPLY_PAUSE;
         shard_arm(spool->shard, &supply->timer, SUPPLY_PAUSE_MS);
     }
+}
+
+static void supply_headed(struct spool *spool, int result)
+{
+    struct supply *supply = &spool->supply;
+    if ((uint64_t)result != supply->piece) {
+        supply_unmake(spool, -ENOSPC, "write");
+        return;
+    }
+    supply->phase = SUPPLY_SYNC;
+    ring_fsync(spool->shard->ring, &supply->op, supply->segment->fd, false);
 }
 
 static void supply_made(struct spool *spool)
@@ -265,8 +303,13 @@ static void supply_failed(struct spool *spool, int result)
 {
     struct supply *supply = &spool->supply;
     static const char *const steps[] = {
-        [SUPPLY_OPEN] = "open",  [SUPPLY_ALLOCATE] = "fallocate", [SUPPLY_ZERO] = "write",
-        [SUPPLY_SYNC] = "fsync", [SUPPLY_RENAME] = "rename",      [SUPPLY_SYNC_DIRECTORY] = "fsync directory",
+        [SUPPLY_OPEN] = "open",
+        [SUPPLY_ALLOCATE] = "fallocate",
+        [SUPPLY_ZERO] = "write",
+        [SUPPLY_HEAD] = "write",
+        [SUPPLY_SYNC] = "fsync",
+        [SUPPLY_RENAME] = "rename",
+        [SUPPLY_SYNC_DIRECTORY] = "fsync directory",
     };
     const char *step = steps[supply->phase];
     if (supply->phase == SUPPLY_SYNC_DIRECTORY) {
@@ -285,8 +328,12 @@ static void supply_next(struct spool *spool, int result)
         supply->phase = SUPPLY_ALLOCATE;
         ring_fallocate(ring, &supply->op, result, 0, supply->segment->bytes);
         break;
-    case SUPPLY_ALLOCATE: supply_zero(spool); break;
+    case SUPPLY_ALLOCATE:
+        supply_set_direct(supply, true);
+        supply_zero(spool);
+        break;
     case SUPPLY_ZERO: supply_zeroed(spool, result); break;
+    case SUPPLY_HEAD: supply_headed(spool, result); break;
     case SUPPLY_SYNC:
         supply->phase = SUPPLY_RENAME;
         ring_renameat(ring, &supply->op, spool->directory, supply->temporary, supply->name);
@@ -312,6 +359,9 @@ static void supply_done(struct op *op, int result, uint32_t flags)
         supply->phase = SUPPLY_IDLE;
     } else if (supply->phase == SUPPLY_DISCARD) {
         supply->phase = SUPPLY_IDLE;
+    } else if (supply->phase == SUPPLY_ZERO && supply->direct && result == -EINVAL) {
+        supply_set_direct(supply, false); /* it wants another alignment */
+        supply_zero(spool);
     } else if (result < 0 && !(supply->phase == SUPPLY_ALLOCATE && result == -EOPNOTSUPP)) {
         supply_failed(spool, result);
     } else {
@@ -364,8 +414,7 @@ static struct segment *supply_find_empty(const struct spool *spool)
 void supply_run(struct spool *spool)
 {
     struct supply *supply = &spool->supply;
-    if (supply->phase == SUPPLY_PAUSE && !spool->closing &&
-        (supply->wanted || spool->segments.spares <= SPOOL_RESERVE)) {
+    if (supply->phase == SUPPLY_PAUSE && !spool->closing && supply_hurries(spool)) {
         shard_disarm(spool->shard, &supply->timer);
         supply_zero(spool);
     }

@@ -13,7 +13,7 @@
 #define SUPPLY_NAME_BYTES 24
 #define SUPPLY_RETRY_MS 3000 /* after a failure */
 #define SUPPLY_PAUSE_MS 4    /* between pieces of zero bytes, when nobody waits */
-#define SUPPLY_PIECE_BYTES (1u << 20)
+#define SUPPLY_PIECE_BYTES (256u << 10)
 #define SUPPLY_ZERO_BYTES (64u << 10)
 
 struct spool;
@@ -25,6 +25,7 @@ enum supply_phase {
     SUPPLY_ALLOCATE,
     SUPPLY_ZERO,
     SUPPLY_PAUSE, /* waits for the timer between pieces */
+    SUPPLY_HEAD,
     SUPPLY_SYNC,
     SUPPLY_RENAME,
     SUPPLY_SYNC_DIRECTORY,
@@ -40,6 +41,7 @@ struct supply {
     struct segment *segment;
     uint64_t offset; /* zeroed so far */
     uint64_t piece;
+    bool direct; /* the zero bytes pass the page cache by */
     bool wanted; /* the writer waits for a spare */
     bool failed; /* the last attempt to make one did; retried after SUPPLY_RETRY_MS or when something was emptied */
     bool backing_off;

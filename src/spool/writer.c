@@ -348,7 +348,7 @@ static void writer_written(struct spool *spool, int result)
         writer_write(spool);
     } else if (result <= 0) {
         writer_broken(spool, result == 0 ? -EIO : result);
-    } else if ((writer->written += (uint64_t)result) < writer->size) {
+    } else if ((writer->written += (uint64_t)result) < writer->write_bytes) {
         writer_advance_pieces(writer, (uint64_t)result);
         writer_write(spool);
     } else if (writer->synced && writer->open->unsynced) {
@@ -542,9 +542,18 @@ static size_t writer_padding(const struct spool_append *append)
     return (size_t)(record_bytes(append->payload_bytes) - SPOOL_FORMAT_ALIGN - append->payload_bytes);
 }
 
+/* Zero bytes behind the batch up to the end of a block, where there is nothing yet: the disk is written in whole blocks
+ * anyway, and one of which only a part is new would have to be read first when it is not in the page cache. */
+static uint64_t writer_rest_of_block(const struct writer *writer)
+{
+    uint64_t end = writer->open->used + writer->size;
+    uint64_t rest = (SPOOL_BLOCK_BYTES - end % SPOOL_BLOCK_BYTES) % SPOOL_BLOCK_BYTES;
+    return end + rest <= writer->open->bytes ? rest : 0;
+}
+
 static void writer_start(struct spool *spool)
 {
-    static char zeros[SPOOL_FORMAT_ALIGN];
+    static char zeros[SPOOL_FORMAT_ALIGN + SPOOL_BLOCK_BYTES];
     struct writer *writer = &spool->writer;
     size_t padding = 0;
     writer->size = writer->written = writer->batch_intake = 0;
@@ -564,6 +573,9 @@ static void writer_start(struct spool *spool)
         padding = writer_padding(append);
         writer->previous_failed = false;
     }
+    uint64_t rest = writer_rest_of_block(writer);
+    writer->write_bytes = writer->size + rest;
+    padding += rest;
     if (padding != 0) {
         writer->pieces[writer->piece_count++] = (struct iovec){.iov_base = zeros, .iov_len = padding};
     }

@@ -202,6 +202,74 @@ static void a_turn_is_one_write(void **state)
     rig_free(&rig);
 }
 
+static unsigned whole_blocks;
+
+static int watch_blocks(const struct fake_op *op)
+{
+    uint64_t end = op->offset;
+    for (unsigned i = 0; op->kind == FAKE_WRITE && i < op->count; i++) {
+        end += op->pieces[i].iov_len;
+    }
+    whole_blocks += op->kind == FAKE_WRITE && end % 4096 == 0;
+    return 0;
+}
+
+/* So that the kernel never has to read the end of a block from the disk before it can write the beginning. */
+static void a_batch_ends_with_a_block(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct found found;
+    begin(&rig, &found);
+    struct letter letters[20];
+    settle(&rig);
+    rig.ring->fault = watch_blocks;
+    whole_blocks = 0;
+    uint64_t writes = rig.ring->writes;
+    for (unsigned i = 0; i < 20; i++) {
+        letter_send(&rig, &letters[i], 1, 700 + 997 * i % 4096);
+        rig_turns(&rig, 3);
+    }
+    assert_int_equal(rig.ring->writes - writes, 20);
+    assert_int_equal(whole_blocks, 20);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_true(letter_check(&rig, letters[i].append.slot, letters[i].id, letters[i].body_length));
+    }
+    rig_free(&rig);
+}
+
+static unsigned direct_writes;
+
+static int refuse_direct(const struct fake_op *op)
+{
+    if (op->kind != FAKE_WRITE || (fcntl(op->fd, F_GETFL) & O_DIRECT) == 0) {
+        return 0;
+    }
+    direct_writes++;
+    return -EINVAL;
+}
+
+/* Zero bytes go past the page cache; a file system that wants another alignment gets them the other way. */
+static void a_file_is_made_without_direct_writes(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct letter letter;
+    rig_init(&rig);
+    int probe = open(rig.root, O_TMPFILE | O_RDWR, 0600);
+    bool can = probe >= 0 && fcntl(probe, F_SETFL, O_DIRECT) == 0;
+    close(probe);
+    direct_writes = 0;
+    rig.ring->fault = refuse_direct;
+    assert_int_equal(rig_start(&rig), ERR_OK);
+    assert_int_equal(direct_writes != 0, can);
+    letter_send(&rig, &letter, 1, 5000);
+    rig_turns(&rig, 3);
+    assert_int_equal(letter.result, ERR_OK);
+    assert_true(letter_check(&rig, letter.append.slot, letter.id, 5000));
+    rig_free(&rig);
+}
+
 static void relaxed_is_synced_later(void **state)
 {
     (void)state;
@@ -709,6 +777,8 @@ int main(void)
         cmocka_unit_test(finished_messages_are_gone),
         cmocka_unit_test(recipients_are_counted_down),
         cmocka_unit_test(a_turn_is_one_write),
+        cmocka_unit_test(a_batch_ends_with_a_block),
+        cmocka_unit_test(a_file_is_made_without_direct_writes),
         cmocka_unit_test(relaxed_is_synced_later),
         cmocka_unit_test(too_large_is_refused),
         cmocka_unit_test(large_messages_come_in_extents),
