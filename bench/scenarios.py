@@ -177,8 +177,29 @@ def settle(bench, scenario, server, messages):
     raise lab.Failed(f"{scenario.name}: segments are still being made")
 
 
-def measure(bench, scenario, messages):
-    """One run with a fresh server: {figure: value}."""
+def wait_for_outcomes(scenario, server, before, expected):
+    def there():
+        now = server.metrics()
+        return sum(now[name] - before[name] for name in
+                   ("recipients_delivered", "recipients_deferred", "recipients_failed")) >= expected
+    lab.wait_until(there, SECONDS, f"{scenario.name}: {expected} outcomes", every=0.5 if scenario is FAR else 0.02)
+
+
+def count(bench, scenario, server, messages):
+    """What perf counts per message, of a load of its own: watching costs the server some microseconds for each."""
+    counters, before = Counters(bench, server), server.metrics()
+    send(bench, scenario, server.port, messages, "count")
+    if scenario.deliver:
+        wait_for_outcomes(scenario, server, before, messages * scenario.source.get("recipients", 1))
+    counts = counters.end()
+    return {name: counts[event] / messages
+            for event, name in (("sys_enter", "system calls"), ("sys_enter_io_uring_enter", "enters"),
+                                ("context-switches", "context switches"), ("instructions", "instructions"))
+            if event in counts}
+
+
+def measure(bench, scenario, messages, watch=False):
+    """One run with a fresh server: {figure: value}. `watch`: also what perf counts."""
     endpoint = lab.free_port()
     sink = Sink(bench, scenario.sink, None if scenario.deliver else endpoint) if scenario.deliver else None
     port = sink.port if sink else endpoint
@@ -202,18 +223,12 @@ def measure(bench, scenario, messages):
             if sink:
                 sink.counts("XRESET")
         before, used = server.metrics(), server.cpu()
-        counters, begin = Counters(bench, server), time.monotonic()
+        begin = time.monotonic()
         source = send(bench, scenario, server.port, messages, "m")
         expected = messages * recipients
-
-        def settled():
-            now = server.metrics()
-            return sum(now[name] - before[name] for name in
-                       ("recipients_delivered", "recipients_deferred", "recipients_failed")) >= expected
         if scenario.deliver:
-            lab.wait_until(settled, SECONDS, f"{scenario.name}: {expected} outcomes", every=0.5 if scenario is FAR else 0.02)
+            wait_for_outcomes(scenario, server, before, expected)
         seconds = time.monotonic() - begin
-        counts = counters.end()
         after = server.metrics()
         sizes = messages * scenario.source["length"]
         figures = {
@@ -232,11 +247,7 @@ def measure(bench, scenario, messages):
             figures |= {f"end to end, {name} ms": arrived[name] / 1000 for name in ("p50", "p99", "max")}
             if "delay-all" in scenario.sink and "one connection" in scenario.name:
                 figures["round trips"] = seconds / (messages * scenario.sink["delay-all"] / 1000)
-        for event, name in (("sys_enter", "system calls"), ("sys_enter_io_uring_enter", "enters"),
-                            ("context-switches", "context switches"), ("instructions", "instructions")):
-            if event in counts:
-                figures[name] = counts[event] / messages
-        return figures
+        return figures | (count(bench, scenario, server, max(messages // 3, 100)) if watch else {})
     finally:
         server.stop()
         server.remove()
@@ -261,7 +272,7 @@ def book(bench, scenario, runs):
 def attempt(bench, scenario, messages):
     """A list of one set of figures, or of none."""
     try:
-        return [measure(bench, scenario, messages)]
+        return [measure(bench, scenario, messages, watch=True)]
     except lab.Failed as error:
         print(f"  {error}", flush=True)
         return []
