@@ -168,8 +168,8 @@ static void supply_zero(struct spool *spool)
     ring_writev(spool->shard->ring, &supply->op, segment->fd, supply->pieces, count, supply->offset, false);
 }
 
-/* The disk serves mail meanwhile: a new file gets its zero bytes only as the open segment fills up, at twice its pace,
- * unless it is wanted now, or another could be emptied. */
+/* The disk serves mail meanwhile, so there is a pause between pieces of zero bytes. Not when the file is wanted now,
+ * nor when the open segment fills up at more than half of that pace, nor when another waits to be emptied. */
 static bool supply_hurries(const struct spool *spool)
 {
     const struct segment *open = spool->writer.open;
