@@ -79,7 +79,11 @@ class Lab:
         return process
 
     def file_system(self):
-        words = subprocess.run(["df", "--output=fstype", self.directory], capture_output=True, text=True, check=True)
+        return self.mounted("FSTYPE")
+
+    def mounted(self, column):
+        """What findmnt calls so: FSTYPE, OPTIONS."""
+        words = subprocess.run(["findmnt", "-n", "-o", column, "-T", self.directory], capture_output=True, text=True, check=True)
         return words.stdout.split()[-1]
 
 
