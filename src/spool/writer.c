@@ -348,7 +348,7 @@ static void writer_written(struct spool *spool, int result)
         writer_write(spool);
     } else if (result <= 0) {
         writer_broken(spool, result == 0 ? -EIO : result);
-    } else if ((writer->written += (uint64_t)result) < writer->write_bytes) {
+    } else if ((writer->written += (uint64_t)result) < writer->size) {
         writer_advance_pieces(writer, (uint64_t)result);
         writer_write(spool);
     } else if (writer->synced && writer->open->unsynced) {
@@ -543,7 +543,8 @@ static size_t writer_padding(const struct spool_append *append)
 }
 
 /* Zero bytes behind the batch up to the end of a block, where there is nothing yet: the disk is written in whole blocks
- * anyway, and one of which only a part is new would have to be read first when it is not in the page cache. */
+ * anyway, and one of which only a part is new would have to be read first when it is not in the page cache. Nothing
+ * depends on them: a short write that has all records is the whole batch. */
 static uint64_t writer_rest_of_block(const struct writer *writer)
 {
     uint64_t end = writer->open->used + writer->size;
@@ -573,9 +574,7 @@ static void writer_start(struct spool *spool)
         padding = writer_padding(append);
         writer->previous_failed = false;
     }
-    uint64_t rest = writer_rest_of_block(writer);
-    writer->write_bytes = writer->size + rest;
-    padding += rest;
+    padding += writer_rest_of_block(writer);
     if (padding != 0) {
         writer->pieces[writer->piece_count++] = (struct iovec){.iov_base = zeros, .iov_len = padding};
     }

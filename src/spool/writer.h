@@ -39,7 +39,6 @@ struct writer {
     uint64_t first_sequence;   /* of the batch */
     uint64_t durable_sequence; /* everything below is durable */
     uint64_t size;             /* of the batch's records */
-    uint64_t write_bytes;      /* with the rest of the last block */
     uint64_t written;
     uint64_t batch_intake; /* bytes of messages in the batch that compaction did not move */
     uint64_t started_ns;
