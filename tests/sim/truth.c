@@ -151,11 +151,12 @@ static void take_message(struct truth *truth, const char *payload, uint32_t leng
         if (fixed.envelope_bytes != truth->envelope_bytes || fixed.arrival_ms != truth->arrival_ms ||
             memcmp(envelope, truth->envelope, truth->envelope_bytes) != 0) {
             /* A notification whose first writing failed has been written again, later. The failure may have come behind
-             * its record: what was written of the batch is on the disk then, and is known not to count. */
+             * its record: what was written of the batch is on the disk then, and is known not to count. The later one
+             * does, also when it is not known to be durable either. */
             if ((fixed.flags & SPOOL_FORMAT_BOUNCE) == 0 || (durable && truth->durable && disk_failures == 0)) {
                 world_fail("message %llx was written twice with different envelopes", (unsigned long long)truth->id);
             }
-            if (!durable) {
+            if (!durable && (truth->durable || fixed.arrival_ms <= truth->arrival_ms)) {
                 return;
             }
             truth->arrival_ms = fixed.arrival_ms;
