@@ -78,7 +78,7 @@ struct ring {
     uint64_t runs;
     uint64_t cut_at; /* run no more than so many operations; 0: no cut */
     jmp_buf *cut;
-    /* Faults: which writes fail, how. */
+    /* Faults: which writes fail, how; a write of which so many bytes are made, when it is positive. */
     int (*fault)(const struct fake_op *op);
     uint64_t writes, syncs, written_bytes;
     struct fake_file files[FAKE_FILES];
@@ -158,9 +158,22 @@ static void fake_change(struct ring *ring, bool added, int directory, const char
 
 /* --- running ---------------------------------------------------------------------------------------------------- */
 
-static int fake_write(struct ring *ring, const struct fake_op *op)
+static ssize_t fake_pwritev(const struct fake_op *op, size_t most)
 {
-    ssize_t n = pwritev(op->fd, op->pieces, (int)op->count, (off_t)op->offset);
+    struct iovec pieces[UIO_MAXIOV];
+    unsigned count = 0;
+    CHECK(op->count <= UIO_MAXIOV);
+    for (; count < op->count && most > 0; count++) {
+        pieces[count] = op->pieces[count];
+        pieces[count].iov_len = pieces[count].iov_len < most ? pieces[count].iov_len : most;
+        most -= pieces[count].iov_len;
+    }
+    return pwritev(op->fd, pieces, (int)count, (off_t)op->offset);
+}
+
+static int fake_write(struct ring *ring, const struct fake_op *op, int most)
+{
+    ssize_t n = fake_pwritev(op, most > 0 ? (size_t)most : SIZE_MAX);
     if (n < 0) {
         return -errno;
     }
@@ -225,7 +238,7 @@ static int fake_run(struct ring *ring, const struct fake_op *op)
     }
     ssize_t n;
     switch (op->kind) {
-    case FAKE_WRITE: return fake_write(ring, op);
+    case FAKE_WRITE: return fake_write(ring, op, fault);
     case FAKE_SYNC: return fake_sync(ring, op);
     case FAKE_READ: n = pread(op->fd, op->data, op->length, (off_t)op->offset); return n < 0 ? -errno : (int)n;
     case FAKE_ALLOCATE: return ftruncate(op->fd, (off_t)(op->offset + op->length)) == 0 ? 0 : -errno;

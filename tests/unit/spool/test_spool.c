@@ -238,6 +238,41 @@ static void a_batch_ends_with_a_block(void **state)
     rig_free(&rig);
 }
 
+static int short_bytes; /* of the next write that is synced; after it such writes fail */
+
+static int write_short(const struct fake_op *op)
+{
+    if (op->kind != FAKE_WRITE || !op->sync || short_bytes == 0) {
+        return 0;
+    }
+    int result = short_bytes;
+    short_bytes = -EIO;
+    return result;
+}
+
+/* Whose records are all on the disk is stored, whatever becomes of the rest of the block; and no other is. */
+static void a_short_write_counts_by_its_records(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct found found;
+    for (int whole = 0; whole < 2; whole++) {
+        begin(&rig, &found);
+        struct letter letter;
+        settle(&rig);
+        rig.ring->fault = write_short;
+        letter_send(&rig, &letter, 1, 700);
+        short_bytes = whole ? 1024 : 512; /* of 896 and the rest of the block */
+        rig_turns(&rig, 3);
+        short_bytes = 0;
+        assert_true(letter.finished);
+        assert_int_equal(letter.result, whole ? ERR_OK : ERR_IO);
+        reopen(&rig, &found, true);
+        assert_int_equal(found.count, whole);
+        rig_free(&rig);
+    }
+}
+
 static unsigned direct_writes;
 
 static int refuse_direct(const struct fake_op *op)
@@ -675,6 +710,7 @@ int main(void)
         cmocka_unit_test(recipients_are_counted_down),
         cmocka_unit_test(a_turn_is_one_write),
         cmocka_unit_test(a_batch_ends_with_a_block),
+        cmocka_unit_test(a_short_write_counts_by_its_records),
         cmocka_unit_test(a_file_is_made_without_direct_writes),
         cmocka_unit_test(relaxed_is_synced_later),
         cmocka_unit_test(too_large_is_refused),
