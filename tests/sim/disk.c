@@ -405,7 +405,9 @@ int disk_run(struct request *request)
 
 void disk_told(const struct request *request)
 {
-    bool header = request->kind == REQUEST_WRITE && request->offset == 0;
+    /* A whole one: of a part of it the server knows nothing, and what was known of the file still holds. */
+    bool header = request->kind == REQUEST_WRITE && request->offset == 0 &&
+                  request->result >= (int)SPOOL_FORMAT_HEADER_BYTES;
     if ((request->kind == REQUEST_SYNC || (request->kind == REQUEST_WRITE && request->sync)) && request->result >= 0) {
         struct disk_file *file = file_of(request->fd);
         if (file != NULL) {

@@ -125,7 +125,7 @@ static int fault(const struct fake_op *op)
             part.sync = false;
             part.pieces = rng_below(&dice, 2) == 0 ? &first : op->pieces;
             part.count = part.pieces == &first ? 1 : op->count;
-            fake_write(rig.ring, &part);
+            fake_write(rig.ring, &part, 0);
         }
         return -EIO;
     }
