@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "core/clock.h"
+#include "sim/disk.h"
 #include "sim/world.h"
 #include "spool/envelope.h"
 
@@ -103,10 +104,16 @@ void oracle_durable(struct truth *truth)
 
 void oracle_recovered(const struct truth *truth)
 {
-    const struct letter *letter = truth->token != 0 ? oracle_letter(truth->token) : NULL;
-    if (letter != NULL && letter->state == LETTER_REJECTED) {
+    struct letter *letter = truth->token != 0 ? oracle_letter(truth->token) : NULL;
+    if (letter == NULL || letter->state != LETTER_REJECTED) {
+        return;
+    }
+    /* The refusal of a batch is not durable before the next record is (docs/design/spool.md, "Not done"): when none
+     * came, and the disk kept the batch all the same, the letter is as one whose answer was lost. */
+    if (!letter->refused_by_disk || truth_last_record(truth->id) > letter->refused_at) {
         world_fail("letter %u was rejected, but a start found it", letter->token);
     }
+    letter->state = LETTER_SENT;
 }
 
 static bool may_expire(const struct truth *truth)
@@ -152,6 +159,8 @@ void oracle_answered(struct letter *letter, unsigned code)
     world_trace("oracle: letter %u was answered with %u", letter->token, code);
     if (code != 250) {
         letter->state = LETTER_REJECTED;
+        letter->refused_by_disk = code == 451 && disk_failures != 0;
+        letter->refused_at = truth_records();
         if (durable) {
             world_fail("letter %u was answered with %u, but is stored", letter->token, code);
         }

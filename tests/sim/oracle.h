@@ -47,6 +47,8 @@ struct letter {
     char *body; /* with CRLF line ends, not dot-stuffed */
     size_t length;
     uint64_t accepted_ms; /* wall clock; 0: not known */
+    bool refused_by_disk;
+    uint64_t refused_at; /* after so many durable records */
     struct truth *truth;
 };
 

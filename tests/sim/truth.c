@@ -28,6 +28,18 @@ struct truth_perhaps {
 
 static struct truth *truths;
 static bool starting;
+static uint64_t records;          /* that became durable */
+static uint64_t last_record[256]; /* of each spool */
+
+uint64_t truth_records(void)
+{
+    return records;
+}
+
+uint64_t truth_last_record(uint64_t message)
+{
+    return last_record[message >> 56];
+}
 
 static struct truth *truth_of(uint64_t id)
 {
@@ -191,6 +203,9 @@ static void take_record(const struct spool_format_record *record, const char *pa
 {
     world_trace("truth: record type %u of %llx, %u bytes%s", record->type, (unsigned long long)record->message,
                 record->payload_bytes, durable ? "" : ", perhaps");
+    if (durable && record->message != 0) {
+        last_record[record->message >> 56] = ++records;
+    }
     switch (record->type) {
     case SPOOL_FORMAT_EXTENT: note_token(truth_of(record->message), payload, record->payload_bytes); break;
     case SPOOL_FORMAT_MESSAGE: take_message(truth_of(record->message), payload, record->payload_bytes, durable); break;

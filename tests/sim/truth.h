@@ -51,6 +51,9 @@ void truth_starting(void);
 /* What a start finds; and its end: was everything found? */
 void truth_recovered(unsigned spool, const struct spool_recovered *message);
 void truth_started(void);
+/* How many records became durable; and which of them was the last one of the message's spool. */
+uint64_t truth_records(void);
+uint64_t truth_last_record(uint64_t message);
 /* The message with the letter's token, or NULL. */
 struct truth *truth_of_token(unsigned token);
 /* A message that has a recipient left, or NULL. */
