@@ -32,7 +32,6 @@ static _Alignas(SPOOL_BLOCK_BYTES) char supply_zeros[SUPPLY_ZERO_BYTES];
 
 static void supply_done(struct op *op, int result, uint32_t flags);
 static void supply_zero(struct spool *spool);
-static struct segment *supply_find_empty(const struct spool *spool);
 
 static void supply_timer(struct timer *timer)
 {
@@ -169,13 +168,13 @@ static void supply_zero(struct spool *spool)
 }
 
 /* The disk serves mail meanwhile, so there is a pause between pieces of zero bytes. Not when the file is wanted now,
- * nor when the open segment fills up at more than half of that pace, nor when another waits to be emptied. */
+ * nor when the open segment fills up at more than half of that pace; nor, in supply_run, when another waits to be
+ * emptied. */
 static bool supply_hurries(const struct spool *spool)
 {
     const struct segment *open = spool->writer.open;
     return spool->supply.wanted || spool->segments.spares < SPOOL_RESERVE ||
-           (spool->segments.spares == SPOOL_RESERVE && (open == NULL || spool->supply.offset < 2 * open->used)) ||
-           (spool->look && supply_find_empty(spool) != NULL);
+           (spool->segments.spares == SPOOL_RESERVE && (open == NULL || spool->supply.offset < 2 * open->used));
 }
 
 static void supply_head(struct spool *spool)
@@ -414,9 +413,12 @@ static struct segment *supply_find_empty(const struct spool *spool)
 void supply_run(struct spool *spool)
 {
     struct supply *supply = &spool->supply;
-    if (supply->phase == SUPPLY_PAUSE && !spool->closing && supply_hurries(spool)) {
-        shard_disarm(spool->shard, &supply->timer);
-        supply_zero(spool);
+    if (supply->phase == SUPPLY_PAUSE && !spool->closing) {
+        spool->look = spool->look && supply_find_empty(spool) != NULL;
+        if (spool->look || supply_hurries(spool)) {
+            shard_disarm(spool->shard, &supply->timer);
+            supply_zero(spool);
+        }
     }
     if (supply->phase != SUPPLY_IDLE) {
         return;
