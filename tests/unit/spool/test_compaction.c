@@ -54,53 +54,6 @@ static void slow_readers_do_not_multiply_the_files(void **state)
     rig_free(&rig);
 }
 
-/* The same of clients that send slowly: the pieces of a message that is not whole yet cannot be moved. */
-static void slow_senders_do_not_keep_the_rest_moving(void **state)
-{
-    (void)state;
-    enum { SENDERS = 8, WAITING = 45, BETWEEN = 3 };
-    struct rig rig;
-    struct letter sent[SENDERS], waiting[WAITING], passing;
-    rig_init(&rig);
-    rig.shard.metrics = metric_set_new();
-    assert_int_equal(rig_start(&rig), ERR_OK);
-    for (unsigned i = 0; i < SENDERS; i++) {
-        letter_write(&sent[i], spool_new_id(rig.spool), 1, 20000);
-        struct iovec piece = {sent[i].body, 20000};
-        spool_append_extent(rig.spool, &sent[i].append, sent[i].id, &piece, 1);
-        for (unsigned j = 0; j < 28; j++) {
-            letter_send(&rig, &passing, 1, 8000);
-            rig_turns(&rig, 3);
-            deliver(&rig, &passing);
-        }
-    }
-    for (unsigned i = 0; i < WAITING; i++) {
-        letter_send(&rig, &waiting[i], 1, 8000);
-        rig_turns(&rig, 3);
-        for (unsigned j = 0; j < BETWEEN; j++) {
-            letter_send(&rig, &passing, 1, 8000);
-            rig_turns(&rig, 3);
-            deliver(&rig, &passing);
-        }
-    }
-    rig_turns(&rig, 5000);
-    uint64_t moved = rig.shard.metrics->spool_compacted_bytes;
-    rig_turns(&rig, 5000);
-    assert_int_equal(rig.shard.metrics->spool_compacted_bytes, moved);
-    for (unsigned i = 0; i < SENDERS; i++) {
-        spool_abandon_extent(rig.spool, &sent[i].append.extent);
-    }
-    rig_turns(&rig, 1000);
-    assert_in_range(files_in_use(&rig), 2, 6);
-    for (unsigned i = 0; i < WAITING; i++) {
-        assert_true(letter_check(&rig, waiting[i].append.slot, waiting[i].id, 8000));
-    }
-    spool_close(rig.spool);
-    metric_set_delete(rig.shard.metrics);
-    rig.spool = NULL;
-    rig_free(&rig);
-}
-
 /* A steady flow, a tenth of which waits and is tried again and again: space goes by what waits, and what is written for
  * moving it does not grow with the attempts. */
 static void waiting_mail_does_not_hold_the_files(void **state)
@@ -155,7 +108,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slow_readers_do_not_multiply_the_files),
-        cmocka_unit_test(slow_senders_do_not_keep_the_rest_moving),
         cmocka_unit_test(waiting_mail_does_not_hold_the_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
