@@ -135,8 +135,8 @@ static const struct config_key bounce_keys[] = {
 static const struct config_key dns_keys[] = {
     {"servers", CONFIG_ADDRESSES, CONFIG_RESTART, MANY(settings_dns, servers), .minimum = 53, .items_max = 8,
      DEFAULT("( )")},
-    {"timeout", CONFIG_DURATION, CONFIG_RESTART, AT(settings_dns, timeout_ms), RANGE(100, MINUTE), DEFAULT("\"5s\"")},
-    {"tries", CONFIG_COUNT, CONFIG_RESTART, AT(settings_dns, tries), RANGE(1, 10), DEFAULT("3")},
+    {"timeout", CONFIG_DURATION, CONFIG_RESTART, AT(settings_dns, timeout_ms), RANGE(100, MINUTE), DEFAULT("\"1s\"")},
+    {"tries", CONFIG_COUNT, CONFIG_RESTART, AT(settings_dns, tries), RANGE(1, 10), DEFAULT("5")},
     {"cache_entries_max", CONFIG_COUNT, CONFIG_RESTART, AT(settings_dns, cache_entries_max), RANGE(100, 10 * MILLION),
      DEFAULT("100000")},
     END,

@@ -153,6 +153,23 @@ def test_transient_then_well(world):
     w.server.wait_queue_empty()
 
 
+@pytest.mark.parametrize("lost, late, seconds", [(1, 0, 1), (0, 1.5, 3)], ids=["lost", "late"])
+def test_default_timeout(make_server, make_sink, name_server, lost, late, seconds):
+    """A lost question is asked again after a second: a one-time code cannot wait for longer. The answer to the first
+    one counts even when it is later than that (MX, then addresses: 1.5 s each)."""
+    port = free_port("0.0.0.0")
+    sink = make_sink(address="127.0.0.11", port=port)
+    dns = name_server({"b.test": {"MX": [(10, "one.test")]}, "one.test": host(11)})
+    server = make_server(dns={"servers": (dns.endpoint,)}, delivery={"loopback_is_remote": True},
+                         routes=({"domain": "*", "port": port},), shards={"count": 1})
+    dns.lost, dns.late = lost, late
+    begin = time.monotonic()
+    send(server.port, "a@a.test", ["b@b.test"], BODY)
+    sink.wait(1)
+    assert seconds - 0.1 < time.monotonic() - begin < 4.9
+    assert dns.questions.count(("b.test", "MX")) == 2
+
+
 def test_one_question_for_many_messages(world):
     w = world({"b.test": {"MX": [(10, "one.test")]}, "one.test": host(11)}, (11,))
     for _ in range(50):

@@ -3,8 +3,9 @@
     NameServer({"example.test": {"MX": [(10, "mx1.example.test")], "A": ["127.0.0.2"]}, "broken.test": "SERVFAIL"})
 
 A name that is not there does not exist (NXDOMAIN). Instead of a dictionary a name may have SERVFAIL, REFUSED or SILENT (no
-answer at all).
+answer at all). The next `lost` questions of any name get no answer, all others theirs after `late` seconds.
 """
+import contextlib
 import socket
 import struct
 import threading
@@ -32,7 +33,7 @@ def data_of(kind, value):
 
 class NameServer:
     def __init__(self, names):
-        self.names, self.questions = names, []
+        self.names, self.questions, self.lost, self.late = names, [], 0, 0
         self.port = free_port()
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", self.port))
@@ -50,10 +51,16 @@ class NameServer:
             try:
                 packet, peer = self.socket.recvfrom(4096)
                 answer = self.answer(packet)
-                if answer:
-                    self.socket.sendto(answer, peer)
             except OSError:
                 return
+            if answer and self.late:
+                threading.Timer(self.late, self._send, (answer, peer)).start()
+            elif answer:
+                self._send(answer, peer)
+
+    def _send(self, answer, peer):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            self.socket.sendto(answer, peer)
 
     def answer(self, packet):
         identity, flags = struct.unpack("!HH", packet[:4])
@@ -66,6 +73,9 @@ class NameServer:
         kind = {value: key for key, value in TYPES.items()}.get(number, str(number))
         self.questions.append((name, kind))
         zone = self.names.get(name)
+        if self.lost > 0:
+            self.lost -= 1
+            return None
         if zone == "SILENT":
             return None
         code = {"SERVFAIL": 2, "REFUSED": 5}.get(zone, 3 if zone is None else 0) if not isinstance(zone, dict) else 0
