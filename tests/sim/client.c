@@ -14,15 +14,29 @@
 
 #define LETTERS_MAX 4 /* of one session */
 #define STEPS_MAX 300
+#define CHUNKS_MAX 12
 #define PATIENCE_NS (900 * WORLD_S)
 
-enum step_kind { STEP_GREETING, STEP_HELLO, STEP_MAIL, STEP_RECIPIENT, STEP_DATA, STEP_BODY, STEP_RESET, STEP_QUIT };
+enum step_kind {
+    STEP_GREETING,
+    STEP_HELLO,
+    STEP_MAIL,
+    STEP_RECIPIENT,
+    STEP_DATA,
+    STEP_BODY,
+    STEP_CHUNK,
+    STEP_LAST_CHUNK,
+    STEP_RESET,
+    STEP_QUIT,
+};
 
 /* Something to say and the reply to it. */
 struct step {
     enum step_kind kind;
     struct letter *letter;
     unsigned recipient;
+    size_t from; /* of a chunk: where in the body it begins */
+    size_t length;
 };
 
 struct client {
@@ -31,6 +45,7 @@ struct client {
     unsigned port;
     bool pipelines;
     bool over;
+    bool silent;       /* it broke off, and will hang up */
     unsigned break_at; /* after so many replies it hangs up; 0: never */
     struct step steps[STEPS_MAX];
     unsigned step_count;
@@ -38,6 +53,7 @@ struct client {
     unsigned answered;
     bool transaction; /* MAIL was accepted, and a recipient */
     bool go_on;       /* DATA was answered with 354 */
+    bool incomplete;  /* a chunk of the message was refused */
     char line[1024];
     size_t line_length;
     uint64_t moved_ns; /* last progress */
@@ -65,15 +81,16 @@ static void choose_recipients(struct letter *letter)
         recipient->may_fail = names_fails(domain);
         snprintf(recipient->address, sizeof recipient->address, "r%u.m%u.k%d@%s", i, letter->token,
                  (int)recipient->kind, domain->name);
+        recipient->never_notify = world_chance(400);
     }
     letter->recipient_count = count;
 }
 
-static void append(struct letter *letter, size_t *capacity, const char *text, size_t length)
+static void append(struct letter *letter, const char *text, size_t length)
 {
-    if (letter->length + length > *capacity) {
-        *capacity = (letter->length + length) * 2;
-        letter->body = real_realloc(letter->body, *capacity);
+    if (letter->length + length > letter->capacity) {
+        letter->capacity = (letter->length + length) * 2;
+        letter->body = real_realloc(letter->body, letter->capacity);
         CHECK(letter->body != NULL);
     }
     memcpy(letter->body + letter->length, text, length);
@@ -86,13 +103,12 @@ static void write_body(struct letter *letter, size_t bytes_max)
     static const char *const odd[] = {"",   ".",        "..",  ".dot", "QUIT", "RSET", "MAIL FROM:<x@y>",
                                       "\t", "250 fine", "DATA"};
     char line[512];
-    size_t capacity = 0;
     uint64_t shape = world_below(10);
     size_t wanted = shape < 7   ? (size_t)world_below(2000)
                     : shape < 9 ? (size_t)world_below(bytes_max / 8)
                                 : (size_t)world_below(bytes_max);
     int n = snprintf(line, sizeof line, "X-Sim: %u\r\nSubject: simulated\r\n\r\n", letter->token);
-    append(letter, &capacity, line, (size_t)n);
+    append(letter, line, (size_t)n);
     while (letter->length < wanted) {
         if (world_chance(2000)) {
             n = snprintf(line, sizeof line, "%s\r\n", odd[world_below(sizeof odd / sizeof odd[0])]);
@@ -106,7 +122,7 @@ static void write_body(struct letter *letter, size_t bytes_max)
             }
             n += snprintf(line + n, sizeof line - (size_t)n, "\r\n");
         }
-        append(letter, &capacity, line, (size_t)n);
+        append(letter, line, (size_t)n);
     }
 }
 
@@ -116,6 +132,7 @@ static struct letter *new_letter(const struct client *client)
     letter->relaxed = client->port == LIFE_PORT_RELAXED;
     if (!world_chance(800)) {
         snprintf(letter->sender, sizeof letter->sender, "s%u@senders.sim", letter->token);
+        letter->has_envelope_id = world_chance(1000);
     }
     choose_recipients(letter);
     write_body(letter, client->settings->body_bytes_max);
@@ -127,7 +144,39 @@ static struct letter *new_letter(const struct client *client)
 static void add_step(struct client *client, enum step_kind kind, struct letter *letter, unsigned recipient)
 {
     CHECK(client->step_count < STEPS_MAX);
-    client->steps[client->step_count++] = (struct step){kind, letter, recipient};
+    client->steps[client->step_count++] = (struct step){.kind = kind, .letter = letter, .recipient = recipient};
+}
+
+/* What begins a message that is hidden inside of another one. */
+static int write_hidden(const struct client *client, char *out, size_t size)
+{
+    const struct letter *hidden = new_letter(client);
+    return snprintf(out, size, "MAIL FROM:<%s>\r\nRCPT TO:<%s>\r\nDATA\r\nX-Sim: %u\r\n", hidden->sender,
+                    hidden->recipients[0].address, hidden->token);
+}
+
+/* The body in chunks (RFC 3030), cut anywhere. A line with a dot is only text in them. */
+static void add_chunks(struct client *client, struct letter *letter)
+{
+    if (world_chance(1000)) {
+        char text[256];
+        append(letter, ".\r\n", 3);
+        append(letter, text, (size_t)write_hidden(client, text, sizeof text));
+    }
+    unsigned count = world_chance(4000) ? 1 : 1 + (unsigned)world_below(CHUNKS_MAX);
+    size_t from = 0;
+    for (unsigned i = 1; i <= count; i++) {
+        size_t rest = letter->length - from;
+        size_t length = i == count           ? rest
+                        : world_chance(2000) ? (size_t)world_below(3)
+                        : world_chance(1000) ? rest
+                                             : (size_t)world_below(2 * rest / (count - i + 1) + 1);
+        length = length < rest ? length : rest;
+        add_step(client, i == count ? STEP_LAST_CHUNK : STEP_CHUNK, letter, 0);
+        client->steps[client->step_count - 1].from = from;
+        client->steps[client->step_count - 1].length = length;
+        from += length;
+    }
 }
 
 static void write_script(struct client *client)
@@ -143,6 +192,8 @@ static void write_script(struct client *client)
         }
         if (world_chance(300)) {
             add_step(client, STEP_RESET, letter, 0);
+        } else if (world_chance(2500)) {
+            add_chunks(client, letter);
         } else {
             add_step(client, STEP_DATA, letter, 0);
             add_step(client, STEP_BODY, letter, 0);
@@ -173,6 +224,12 @@ static void hang_up(void *context, uint64_t argument)
     end(client);
 }
 
+static void break_off(struct client *client)
+{
+    client->silent = true;
+    world_after(world_below(WORLD_S), hang_up, client, 0);
+}
+
 /* How a message may be wrong: bare line feeds that somebody may take for its end. A second message hides behind. */
 static const char *const smuggling[] = {"\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r"};
 
@@ -197,17 +254,15 @@ static void send_body(struct client *client, struct letter *letter)
     bool smuggles = world_chance(300);
     bool aborted = world_fault(400);
     if (smuggles) {
-        struct letter *hidden = new_letter(client);
-        char text[256];
-        int n = snprintf(text, sizeof text, "%sMAIL FROM:<%s>\r\nRCPT TO:<%s>\r\nDATA\r\nX-Sim: %u\r\n",
-                         smuggling[world_below(5)], hidden->sender, hidden->recipients[0].address, hidden->token);
+        const char *end = smuggling[world_below(5)];
         out -= 2; /* the last line's end belongs to it */
-        put(&out, text, (size_t)n);
+        put(&out, end, strlen(end));
+        out += write_hidden(client, out, 256);
     }
     if (aborted) {
         size_t length = (size_t)world_below((uint64_t)(out - wire) + 1);
         net_send(&client->peer, wire, length);
-        world_after(world_below(WORLD_S), hang_up, client, 0);
+        break_off(client);
         world_trace("client: letter %u is broken off", letter->token);
         return;
     }
@@ -218,18 +273,64 @@ static void send_body(struct client *client, struct letter *letter)
     net_send(&client->peer, wire, (size_t)(out - wire));
 }
 
+/* One chunk; seldom with a line feed in it that no carriage return is in front of, so that it must be refused. */
+static void send_chunk(struct client *client, const struct step *step)
+{
+    struct letter *letter = step->letter;
+    char command[64];
+    bool last = step->kind == STEP_LAST_CHUNK;
+    size_t length = step->length;
+    char *octets = world_new(length + 1);
+    memcpy(octets, letter->body + step->from, length);
+    if (length != 0 && world_chance(200)) {
+        octets[world_below(length)] = '\n';
+    }
+    snprintf(command, sizeof command, "BDAT %zu%s\r\n", length, last ? " LAST" : "");
+    net_send(&client->peer, command, strlen(command));
+    if (world_fault(100)) {
+        length = (size_t)world_below(length + 1);
+        net_send(&client->peer, octets, length);
+        break_off(client);
+        world_trace("client: letter %u is broken off in a chunk", letter->token);
+        if (last && length == step->length) {
+            letter->state = LETTER_SENT;
+        }
+        return;
+    }
+    net_send(&client->peer, octets, length);
+    world_trace("client: letter %u, %zu bytes from %zu%s", letter->token, length, step->from, last ? ", the last" : "");
+    if (last) {
+        letter->state = LETTER_SENT;
+    }
+}
+
+/* MAIL and RCPT with what RFC 3461 adds. */
+static void write_mail(const struct letter *letter, char *out, size_t size)
+{
+    char id[32] = "";
+    if (letter->has_envelope_id) {
+        snprintf(id, sizeof id, " ENVID=e%u RET=%s", letter->token, letter->token % 2 != 0 ? "HDRS" : "FULL");
+    }
+    snprintf(out, size, "MAIL FROM:<%s>%s\r\n", letter->sender, id);
+}
+
+static void write_recipient(const struct recipient *recipient, char *out, size_t size)
+{
+    snprintf(out, size, "RCPT TO:<%s>%s\r\n", recipient->address, recipient->never_notify ? " NOTIFY=NEVER" : "");
+}
+
 static void say(struct client *client, const struct step *step)
 {
     char text[ORACLE_ADDRESS_BYTES + 64] = "";
     switch (step->kind) {
     case STEP_GREETING: return;
     case STEP_HELLO: snprintf(text, sizeof text, "EHLO client.sim\r\n"); break;
-    case STEP_MAIL: snprintf(text, sizeof text, "MAIL FROM:<%s>\r\n", step->letter->sender); break;
-    case STEP_RECIPIENT:
-        snprintf(text, sizeof text, "RCPT TO:<%s>\r\n", step->letter->recipients[step->recipient].address);
-        break;
+    case STEP_MAIL: write_mail(step->letter, text, sizeof text); break;
+    case STEP_RECIPIENT: write_recipient(&step->letter->recipients[step->recipient], text, sizeof text); break;
     case STEP_DATA: snprintf(text, sizeof text, "DATA\r\n"); break;
     case STEP_BODY: send_body(client, step->letter); return;
+    case STEP_CHUNK:
+    case STEP_LAST_CHUNK: send_chunk(client, step); return;
     case STEP_RESET: snprintf(text, sizeof text, "RSET\r\n"); break;
     case STEP_QUIT: snprintf(text, sizeof text, "QUIT\r\n"); break;
     }
@@ -250,7 +351,8 @@ static bool may_say(const struct client *client)
 
 static void go_on(struct client *client)
 {
-    while (client->said < client->step_count && may_say(client) && client->peer.socket != NULL && !client->over) {
+    while (client->said < client->step_count && may_say(client) && client->peer.socket != NULL && !client->over &&
+           !client->silent) {
         const struct step *step = &client->steps[client->said++];
         if (step->kind == STEP_BODY && !client->go_on) {
             CHECK(client->said == client->answered + 1);
@@ -274,7 +376,7 @@ static void on_reply(struct client *client, unsigned code)
     const struct step *step = &client->steps[client->answered++];
     struct letter *letter = step->letter;
     switch (step->kind) {
-    case STEP_MAIL: client->transaction = false; break;
+    case STEP_MAIL: client->transaction = client->incomplete = false; break;
     case STEP_RECIPIENT:
         letter->recipients[step->recipient].accepted = code == 250;
         letter->recipients[step->recipient].refused = code != 250;
@@ -285,6 +387,14 @@ static void on_reply(struct client *client, unsigned code)
         if (client->go_on && !client->transaction) {
             world_fail("354 without a recipient");
         }
+        break;
+    case STEP_CHUNK: client->incomplete |= code != 250; break;
+    case STEP_LAST_CHUNK:
+        if (code == 250 && (client->incomplete || !client->transaction)) {
+            world_fail("letter %u was accepted without a %s", letter->token,
+                       client->incomplete ? "part of it" : "recipient");
+        }
+        oracle_answered(letter, code);
         break;
     case STEP_BODY: oracle_answered(letter, code); break;
     default: break;

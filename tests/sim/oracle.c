@@ -224,7 +224,8 @@ static void check_content(const struct letter *letter, const char *content, size
 
 static void bounced_once(struct letter *letter, struct recipient *recipient)
 {
-    if (letter->state == LETTER_BEGUN || letter->state == LETTER_REJECTED || letter->sender[0] == '\0') {
+    if (letter->state == LETTER_BEGUN || letter->state == LETTER_REJECTED || letter->sender[0] == '\0' ||
+        recipient->never_notify) {
         world_fail("%s bounced, which must not be", recipient->address);
     }
     if (!recipient->may_fail && !may_expire(letter->truth)) {
@@ -261,6 +262,12 @@ static void take_notification(const char *content, size_t length, const char *to
     }
     if (named == 0) {
         world_fail("a notification to %s names nobody", to);
+    }
+    const char *id = strstr(text, "\r\nOriginal-Envelope-Id:");
+    unsigned said = 0;
+    bool has_id = id != NULL && sscanf(strchr(id, ':'), ": e%u\r\n", &said) == 1;
+    if (has_id != oracle_letter(token)->has_envelope_id || (has_id && said != token)) {
+        world_fail("a notification to %s has another envelope id", to);
     }
 }
 
@@ -334,7 +341,7 @@ static const struct recipient *unsettled(const struct letter *letter)
     }
     for (unsigned i = 0; i < letter->recipient_count; i++) {
         const struct recipient *recipient = &letter->recipients[i];
-        bool silent = (letter->sender[0] == '\0' || letter->bounce_expired) &&
+        bool silent = (letter->sender[0] == '\0' || letter->bounce_expired || recipient->never_notify) &&
                       (recipient->may_fail || may_expire(letter->truth));
         if (recipient->accepted && recipient->delivered == 0 && recipient->bounced == 0 && !silent) {
             return recipient;

@@ -27,6 +27,7 @@ struct recipient {
     enum oracle_kind kind;
     bool accepted; /* RCPT got 250 */
     bool refused;  /* RCPT was refused */
+    bool never_notify;
     bool may_fail; /* somebody said 5yz, or the domain does not exist */
     bool finished; /* a final outcome is durable */
     unsigned tries;
@@ -46,6 +47,8 @@ struct letter {
     struct recipient recipients[ORACLE_RECIPIENTS_MAX];
     char *body; /* with CRLF line ends, not dot-stuffed */
     size_t length;
+    size_t capacity;
+    bool has_envelope_id; /* "e" and the token */
     uint64_t accepted_ms; /* wall clock; 0: not known */
     bool refused_by_disk;
     uint64_t refused_at; /* after so many durable records */
