@@ -63,6 +63,7 @@ static void map_timeouts(struct delivery_timeouts *to, const struct settings_del
     *to = (struct delivery_timeouts){
         .connect_ms = from->timeouts.connect_ms,
         .message_ms = from->timeouts.message_ms,
+        .body_rate_min = from->body_rate_min,
         .idle_ms = from->idle_timeout_ms,
         .phase_ms = {[SMTP_CLIENT_PHASE_IDLE] = from->idle_timeout_ms,
                      [SMTP_CLIENT_PHASE_GREETING] = from->timeouts.greeting_ms,
@@ -158,6 +159,8 @@ static bool map_delivery(struct boot_settings *boot, const struct settings *sett
     to->connections_max = share(from->connections_max, boot->delivery_shards);
     to->receive_buffers = settings->limits.receive_buffers;
     map_timeouts(&to->timeouts, from);
+    to->copy_after_ms = from->copy_after_ms;
+    to->copy_memory_max = from->copy_memory_max / boot->delivery_shards;
     for (unsigned i = 0; i < from->source_addresses_count; i++) {
         const struct config_endpoint *source = &from->source_addresses[i];
         struct delivery_source *place = source->address.ss_family == AF_INET6 ? &to->source_ipv6 : &to->source_ipv4;

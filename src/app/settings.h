@@ -126,6 +126,9 @@ struct settings_delivery {
     unsigned maildir_writes_max; /* in all */
     uint64_t idle_timeout_ms;    /* a warm connection without mail is kept this long */
     bool prefer_ipv6;
+    uint64_t body_rate_min; /* octets a second */
+    uint64_t copy_after_ms;
+    uint64_t copy_memory_max;                 /* in all */
     bool loopback_is_remote;                  /* a host of a domain at 127.0.0.1 is not us */
     struct config_endpoint *source_addresses; /* bound to before connecting: at most one of each family */
     unsigned source_addresses_count;

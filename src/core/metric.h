@@ -85,6 +85,7 @@
     X(sessions, "sessions", "open SMTP server sessions")                                              \
     X(tls_sessions, "tls_sessions", "open TLS sessions, both directions")                             \
     X(outbound_open, "outbound_connections_open", "open outbound connections")                        \
+    X(delivery_copied_bytes, "delivery_copied_bytes", "copies of messages whose hosts are slow")      \
     X(queued_recipients, "queued_recipients", "recipients waiting or in delivery")                    \
     X(queued_messages, "queued_messages", "messages in the spool with a recipient left")              \
     X(spool_segments, "spool_segments", "segment files")                                              \

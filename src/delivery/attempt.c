@@ -6,6 +6,7 @@
 
 #include "core/log.h"
 #include "delivery/attempt_body.h"
+#include "delivery/attempt_copy.h"
 #include "delivery/client_session.h"
 #include "delivery/lane.h"
 #include "delivery/outcome.h"
@@ -97,6 +98,7 @@ static void attempt_free(struct attempt *attempt)
         free(attempt->recipients);
         free(attempt->notify);
     }
+    attempt_copy_forget(attempt);
     free(attempt->unstuffed.data);
     free(attempt->converted);
     slots_give(&attempt->delivery->attempts, attempt->index);
@@ -127,6 +129,7 @@ struct attempt *attempt_new(struct site *site, struct client_session *session)
     struct attempt *attempt = slots_take(&delivery->attempts, &index);
     CHECK(attempt != NULL);
     memset(attempt, 0, sizeof *attempt);
+    list_init(&attempt->lent);
     CHECK(attempt_allocate(attempt, count));
     const struct queue_entry *first = schedule_entry(delivery->queue, entries[0]);
     attempt->index = index;
@@ -315,6 +318,7 @@ void attempt_lent(void *context, const void *payload, size_t length)
         attempt_lost(attempt);
     } else {
         attempt->view = answer.view;
+        attempt_copy_watch(attempt);
         warm_next(attempt);
     }
 }
@@ -333,7 +337,9 @@ void attempt_end(struct attempt *attempt)
         break;
     case ATTEMPT_READY:
     case ATTEMPT_BEGUN:
-        lend_return(attempt->delivery->queue, attempt->spool, attempt->slot, &attempt->view, false);
+        if (attempt->copy == NULL) {
+            lend_return(attempt->delivery->queue, attempt->spool, attempt->slot, &attempt->view, false);
+        }
         attempt_free(attempt);
         break;
     }

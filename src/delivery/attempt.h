@@ -51,6 +51,11 @@ struct attempt {
     /* About who took it, for events and notices; set before its outcome. */
     struct bytes tls;      /* "TLSv1.3 TLS_AES_128_GCM_SHA256 verified"; empty: in the clear */
     uint8_t outcome_facts; /* LEND_PEER_HAS_DSN, LEND_FINAL */
+    /* attempt_copy.c */
+    struct list lent; /* in the delivery's list, longest first, while the message is lent */
+    uint64_t lent_ms;
+    char *copy; /* what is still needed of the record, which has been returned; or NULL */
+    size_t copy_bytes;
 };
 
 /* Takes the site's next message, up to the route's recipients per transaction, and asks for it. NULL when nothing is

@@ -58,10 +58,17 @@ static void set_deadline(struct client_session *session, uint64_t after_ms)
     }
 }
 
-/* To send what is being sent. */
+/* To send what is being sent. Long enough at the lowest rate that is borne, even if the whole body waits in buffers. */
 static uint64_t time_left_ms(const struct client_session *session)
 {
-    uint64_t end_ms = session->write_ms + session->delivery->settings->timeouts.message_ms;
+    const struct delivery_timeouts *timeouts = &session->delivery->settings->timeouts;
+    uint64_t allowed_ms = timeouts->message_ms;
+    if (timeouts->body_rate_min != 0) {
+        uint64_t slow_ms = session->write_bytes * 1000 / timeouts->body_rate_min;
+        slow_ms += timeouts->phase_ms[SMTP_CLIENT_PHASE_BODY];
+        allowed_ms = allowed_ms < slow_ms ? allowed_ms : slow_ms;
+    }
+    uint64_t end_ms = session->write_ms + allowed_ms;
     uint64_t now_ms = session->delivery->shard->now_ms;
     return end_ms > now_ms ? end_ms - now_ms : 0;
 }
@@ -459,6 +466,7 @@ static void send_more(struct client_session *session)
     size_t behind = 0; /* the part of `out` that has been sent, or goes before the body */
     if (attempt == NULL || !session->body_begun) {
         session->write_ms = session->delivery->shard->now_ms;
+        session->write_bytes = attempt != NULL ? attempt->transaction.size_bytes : 0;
     }
     if (attempt != NULL) {
         behind = session->split;

@@ -50,6 +50,7 @@ struct client_session {
     size_t split;            /* bytes of `out` that go before the body */
     uint64_t sent_before;    /* stream.sent_bytes when progress was last seen */
     uint64_t write_ms;       /* when the body, or the commands, that are being sent began to be */
+    uint64_t write_bytes;    /* of the body that is being sent; 0: commands */
     uint64_t send_ms;        /* when the send in flight began */
     uint64_t connect_ms;
     unsigned delivered; /* messages */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "delivery/attempt.h"
+#include "delivery/attempt_copy.h"
 #include "delivery/bounce.h"
 #include "delivery/client_session.h"
 #include "delivery/lane.h"
@@ -168,6 +169,7 @@ struct delivery *delivery_new(struct shard *shard, const struct delivery_setting
     list_init(&delivery->idle);
     list_init(&delivery->sessions);
     bounce_init(delivery);
+    attempt_copy_start(delivery);
     wheel_timer_init(&delivery->again, again_fired);
     wheel_timer_init(&delivery->relieve, again_fired);
     wheel_timer_init(&delivery->stop_timer, stop_deadline);
@@ -225,6 +227,7 @@ void delivery_delete(struct delivery *delivery)
     wheel_disarm(&delivery->shard->wheel, &delivery->relieve);
     wheel_disarm(&delivery->shard->wheel, &delivery->stop_timer);
     wheel_disarm(&delivery->shard->wheel, &delivery->journal_timer);
+    attempt_copy_stop(delivery);
     if (delivery->queue != NULL) {
         shard_remove_hook(&delivery->hook);
     }

@@ -80,7 +80,8 @@ struct delivery_source {
 struct delivery_timeouts {
     uint64_t connect_ms;
     uint64_t idle_ms;
-    uint64_t message_ms; /* to send a whole body, whatever progress it makes */
+    uint64_t message_ms;    /* to send a whole body, whatever progress it makes */
+    uint64_t body_rate_min; /* octets a second: how long a body may take beyond phase_ms[BODY]; 0: message_ms alone */
     uint64_t phase_ms[SMTP_CLIENT_PHASE_COUNT];
 };
 
@@ -95,6 +96,8 @@ struct delivery_settings {
     unsigned connections_max; /* of this shard */
     unsigned receive_buffers; /* of this shard's ring */
     struct delivery_timeouts timeouts;
+    uint64_t copy_after_ms;   /* that a message has been lent */
+    uint64_t copy_memory_max; /* of this shard, in bytes; 0: nothing is copied */
     struct delivery_source source_ipv4;
     struct delivery_source source_ipv6;
     struct mx_settings mx;
@@ -123,6 +126,9 @@ struct delivery {
     struct list sessions; /* all connections */
     struct timer stop_timer;
     struct slots attempts; /* struct attempt *, with generations: borrowed messages come back late */
+    struct list lent;      /* attempts with a message that is lent, longest first */
+    struct timer copy_timer;
+    uint64_t copied_bytes;
     unsigned connections;
     struct maildirs *maildirs;
     struct list bounce_waiting; /* outcomes that wait for a journal to be free */

@@ -61,7 +61,7 @@ static void write_configuration(const char *path)
             "limits = { receive_buffers = %u; receive_buffer_bytes = 1024; ring_entries = 256; "
             "body_memory_max = \"%uK\"; };\n"
             "delivery = { connections_max = %u; messages_per_connection_max = %u; "
-            "recipients_per_transaction_max = %u; };\n",
+            "recipients_per_transaction_max = %u; copy_after = \"2s\"; copy_memory_max = \"20K\"; };\n",
             settings.receive_buffers, settings.body_memory_kib, settings.connections_max, settings.messages_max,
             settings.recipients_max);
     fprintf(file,

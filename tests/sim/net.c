@@ -173,6 +173,7 @@ void net_close(struct party *peer)
 }
 
 static void pump_send(struct socket *socket);
+static size_t window(const struct socket *socket);
 
 void net_reset(struct party *peer)
 {
@@ -214,6 +215,7 @@ static void leave(void *context, uint64_t argument)
     size_t length = pipe_length(&socket->out);
     if (length != 0 && !socket->aborted) {
         size_t n = world_chance(7000) ? length : 1 + (size_t)world_below(length);
+        n = n < window(socket) ? n : window(socket);
         char *copy = world_new(n);
         memcpy(copy, socket->out.data + socket->out.start, n);
         pipe_skip(&socket->out, n);
@@ -236,6 +238,11 @@ static void end_send(struct socket *socket, int error)
     request_complete(request, request->done != 0 ? (int)request->done : error, 0);
 }
 
+static size_t window(const struct socket *socket)
+{
+    return socket->peer != NULL && socket->peer->reads_max != 0 ? socket->peer->reads_max : WINDOW_BYTES;
+}
+
 /* One piece of what is being sent; true when all of it is. */
 static bool send_piece(struct socket *socket)
 {
@@ -250,7 +257,7 @@ static bool send_piece(struct socket *socket)
     }
     size_t n = request->pieces[i].iov_len - skip;
     n = n > 1 && world_chance(1000) ? 1 + (size_t)world_below(n) : n;
-    n = n < WINDOW_BYTES ? n : WINDOW_BYTES;
+    n = n < window(socket) ? n : window(socket);
     const char *data = (const char *)request->pieces[i].iov_base + skip;
     world_mix_bytes(data, n);
     if (socket->peer != NULL) {
@@ -267,7 +274,7 @@ static void pump_send(struct socket *socket)
             end_send(socket, socket->reset ? -ECONNRESET : -EPIPE);
         } else if (socket->sending->done != 0 && world_fault(20)) {
             end_send(socket, 0); /* short */
-        } else if (pipe_length(&socket->out) >= WINDOW_BYTES) {
+        } else if (pipe_length(&socket->out) >= window(socket)) {
             break;
         } else if (send_piece(socket)) {
             end_send(socket, 0);

@@ -31,6 +31,7 @@ struct party {
     uint32_t ipv4;         /* host order: where the peer is */
     uint64_t latency_ns;   /* of the way to it */
     unsigned bytes_max;    /* that arrive in one piece; 0: any number */
+    unsigned reads_max;    /* that it reads at once, and that wait for it in the network; 0: any number */
     bool deaf;             /* it reads nothing */
 };
 

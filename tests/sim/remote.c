@@ -422,6 +422,10 @@ struct party *net_remote(uint32_t ipv4, unsigned port, int *ret_error)
     session->extended = host % 3 != 0;
     session->peer.bytes_max = world_fault(100) ? 7 : 0;
     session->peer.deaf = world_fault(30);
+    if (world_fault(200)) { /* slower than a message is left with its segment */
+        session->peer.reads_max = 20 + (unsigned)world_below(300);
+        session->peer.latency_ns = WORLD_S / 2;
+    }
     world_trace("remote %u.%u: accepts a connection", host, session->number);
     return &session->peer;
 }

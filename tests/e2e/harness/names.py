@@ -14,6 +14,8 @@ from .server import free_port
 
 TYPES = {"A": 1, "CNAME": 5, "MX": 15, "AAAA": 28}
 TTL = 300
+RECEIVE_BYTES = 4 * 2**20
+SO_RCVBUFFORCE = 33  # Linux
 
 
 def encoded(name):
@@ -36,6 +38,8 @@ class NameServer:
         self.names, self.questions, self.lost, self.late = names, [], 0, 0
         self.port = free_port()
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with contextlib.suppress(PermissionError):  # it is slow: a thousand questions at once have to wait, not get lost
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
         self.socket.bind(("127.0.0.1", self.port))
         threading.Thread(target=self._run, daemon=True).start()
 

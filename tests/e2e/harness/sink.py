@@ -32,6 +32,8 @@ class Close:
 
 
 class Stall:
+    """`seconds` may be changed meanwhile."""
+
     def __init__(self, seconds, then=None):
         self.seconds, self.then = seconds, then
 
@@ -220,8 +222,8 @@ class Session:
         """None, or the reply that stands in for the usual one."""
         action = self.sink.find_fault(phase, text, size)
         if isinstance(action, Stall):
-            deadline = time.monotonic() + action.seconds
-            while time.monotonic() < deadline and not self.closed:
+            begin = time.monotonic()
+            while time.monotonic() < begin + action.seconds and not self.closed:
                 time.sleep(0.02)
             action = action.then
         if isinstance(action, Close):

@@ -402,7 +402,9 @@ static int rig_start_shard(struct shard *shard, void *context)
     struct queue_ops ops;
     delivery_queue_ops(&ops, delivery);
     ops.outcome = rig_outcome;
-    rig.lent = ops.lent;
+    if (shard->index == 0) {
+        rig.lent = ops.lent; /* the same for all */
+    }
     ops.lent = rig_answer;
     struct queue *queue = queue_new(shard, &rig.queue, &ops, rig.spool_shard);
     struct resolver *resolver = calloc(1, sizeof *resolver);

@@ -234,6 +234,74 @@ static void test_a_body_that_takes_too_long(void **state)
     rig_end();
 }
 
+static _Atomic enum talk_at wait_at; /* AT_GREETING: nowhere */
+
+static const char *waits(struct talk *talk, enum talk_at at, const char *line)
+{
+    (void)line;
+    while (at == wait_at && at != AT_GREETING && !talk->host->ending) {
+        usleep(10000);
+    }
+    return NULL;
+}
+
+static void look_lent(struct shard *shard, void *context)
+{
+    (void)shard;
+    *(unsigned *)context = rig_lent();
+}
+
+static bool lent_is(void *context)
+{
+    unsigned lent = 0;
+    shard_call(rig.group, rig.owner, look_lent, &lent);
+    return lent == *(unsigned *)context;
+}
+
+/* While a host lets us wait, what it was to get lies in memory, and not in a segment that nobody else may use. */
+static void wait_for_copies(enum talk_at at, unsigned count, const struct letter *letters, unsigned still_lent)
+{
+    wait_at = at;
+    begin(2, waits);
+    rig.settings.copy_after_ms = 100;
+    rig.settings.copy_memory_max = 1u << 20;
+    rig_run();
+    for (unsigned i = 0; i < count; i++) {
+        rig_mail(letters[i]);
+    }
+    usleep(500000); /* so that all of them are on their way */
+    assert_true(comes(lent_is, &still_lent, 2000));
+    assert_int_equal(rig.finished, 0);
+    wait_at = AT_GREETING;
+    rig_settle();
+    assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
+    rig_end();
+}
+
+static void test_copied_before_the_body(void **state)
+{
+    (void)state;
+    const struct letter letters[] = {
+        {.domains = "a.test", .bytes = 20000},
+        {.domains = "a.test b.test c.test", .sender = ""},
+        {.domains = "a.test", .bytes = 5000, .eight_bit = true},
+        {.domains = "a.test", .bytes = 300000}, /* in two parts, and they stay */
+    };
+    wait_for_copies(AT_DATA, 4, letters, 2);
+}
+
+static void test_copied_behind_the_body(void **state)
+{
+    (void)state;
+    const struct letter letters[] = {
+        {.domains = "a.test", .bytes = 20000},
+        {.domains = "a.test b.test c.test", .sender = ""},
+        {.domains = "a.test", .bytes = 300000},
+        {.domains = "a.test", .bytes = 3u << 20},
+    };
+    wait_for_copies(AT_DOT, 4, letters, 0);
+}
+
 static bool is_final(void *context)
 {
     return rig.finals[*(unsigned *)context] != 0;
@@ -647,6 +715,8 @@ int main(void)
         TEST(test_one_message_per_connection),
         TEST(test_timeouts),
         TEST(test_a_body_that_takes_too_long),
+        TEST(test_copied_before_the_body),
+        TEST(test_copied_behind_the_body),
         TEST(test_hoarding),
         TEST(test_quit_without_an_answer),
         TEST(test_body_is_cut_off),
