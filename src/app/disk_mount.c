@@ -128,17 +128,23 @@ static const struct {
 
 static const struct {
     const char *option;
+    enum severity severity;
     const char *text;
 } options[] = {
-    {"nobarrier", "nobarrier: the disk's cache is not flushed by a sync; a power cut loses what was acknowledged"},
-    {"barrier=0", "barrier=0: the disk's cache is not flushed by a sync; a power cut loses what was acknowledged"},
-    {"volatile", "volatile: overlay ignores every sync"},
-    {"data=writeback",
+    {"nobarrier", WARNING,
+     "nobarrier: the disk's cache is not flushed by a sync; a power cut loses what was acknowledged"},
+    {"barrier=0", WARNING,
+     "barrier=0: the disk's cache is not flushed by a sync; a power cut loses what was acknowledged"},
+    {"volatile", WARNING, "volatile: overlay ignores every sync"},
+    {"data=writeback", WARNING,
      "data=writeback: after a crash files may hold stale blocks of other files; the spool's checksums "
      "find them, but data=ordered is as fast for it"},
-    {"data=journal", "data=journal: everything is written twice"},
-    {"ro", "mounted read-only"},
-    {"sync", "sync: every write of every file is synced, for nothing: the spool syncs by itself"},
+    {"data=journal", WARNING, "data=journal: everything is written twice"},
+    {"ro", WARNING, "mounted read-only"},
+    {"sync", WARNING, "sync: every write of every file is synced, for nothing: the spool syncs by itself"},
+    {"discard", NOTE,
+     "discard: each file that is deleted keeps the disk busy for a while, and syncs wait behind it; mount without "
+     "it, and let fstrim.timer do it once a week"},
 };
 
 static bool type_is(const char *type, const char *pattern)
@@ -164,7 +170,7 @@ void disk_mount_judge(const struct disk_mount *mount, void (*warn)(const char *t
     }
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         if (disk_mount_has(mount, options[i].option)) {
-            warn(options[i].text);
+            (options[i].severity == WARNING ? warn : note)(options[i].text);
         }
     }
 }

@@ -10,6 +10,9 @@
  * writes ten thousand lines with each commit. So a buffer grows with what comes, to a limit, and shrinks when it is
  * written.
  *
+ * What has been written is sent to the disk as it comes, in small pieces. Otherwise a sync would find the lines of some
+ * seconds, tens of megabytes, and the syncs of the spool, which mail waits for, would queue behind them.
+ *
  * A line can be torn by a full disk or a crash. The next write then begins with a line feed, for which every buffer
  * keeps its first byte free, so that only the torn line is unreadable.
  */
@@ -30,6 +33,8 @@
 #define BUFFER_BYTES_MAX (16u << 20) /* for a moment; more is lost */
 #define FLUSH_BYTES (64u << 10)      /* so much is written at once, */
 #define FLUSH_MS 100                 /* or what there is after so long */
+#define BEHIND_BYTES (256u << 10)    /* so much is sent to the disk at once, between two syncs */
+#define PAGE_BYTES 4096u
 #define FAILED_ROTATION_MS 60000
 #define COMPLAIN_MS 60000 /* log at most one line per this time */
 #define NAME_BYTES 48
@@ -38,7 +43,7 @@ static_assert(FLUSH_BYTES + EVENT_LINE_BYTES <= BUFFER_BYTES, "a flush is due be
 
 #define CURRENT (-1) /* number of the file without one */
 
-enum step { IDLE, WRITE, SYNC, RENAME, OPEN, SHIFT };
+enum step { IDLE, WRITE, BEHIND, SYNC, RENAME, OPEN, SHIFT };
 
 struct half {
     char *data; /* lines from data[1] on */
@@ -63,6 +68,7 @@ struct event_log {
     enum step step;
     struct iovec piece; /* what is still to be written of the other half */
     uint64_t file_bytes;
+    uint64_t behind_bytes;    /* of the file, were sent to the disk, or are being */
     uint64_t rotate_after_ms; /* not before: the last try failed */
     uint64_t complain_after_ms;
     int files;    /* .1 to .files exist */
@@ -221,6 +227,16 @@ static void begin_sync(struct event_log *log)
     ring_fsync(log->shard->ring, &log->op, log->fd, true);
 }
 
+/* All whole pages that have been written: the last one is still being filled. */
+static void begin_behind(struct event_log *log)
+{
+    uint64_t end = log->file_bytes / PAGE_BYTES * PAGE_BYTES;
+    uint64_t begin = log->behind_bytes;
+    log->behind_bytes = end;
+    log->step = BEHIND;
+    ring_write_behind(log->shard->ring, &log->op, log->fd, begin, end - begin);
+}
+
 /* Renames a file to the next higher number. */
 static void rename_up(struct event_log *log, int number, enum step step)
 {
@@ -263,6 +279,7 @@ static void opened(struct event_log *log, int result)
     close(log->fd);
     log->fd = result;
     log->file_bytes = 0;
+    log->behind_bytes = 0;
     log->torn = false;
     begin_shift(log);
 }
@@ -288,6 +305,7 @@ static void step_done(struct op *op, int result, uint32_t flags)
     case RENAME: renamed(log, result); break;
     case OPEN: opened(log, result); break;
     case SHIFT: shifted(log, result); break;
+    case BEHIND: break; /* a sync will say so when it cannot be written */
     case SYNC:
         if (result < 0) {
             complain(log, "event log cannot be synced", strerror(-result));
@@ -311,6 +329,8 @@ static void continue_work(struct event_log *log)
     } else if (full) {
         log->unsynced = false;
         rename_up(log, CURRENT, RENAME);
+    } else if (log->settings.fsync_interval_ms != 0 && log->file_bytes - log->behind_bytes >= BEHIND_BYTES) {
+        begin_behind(log);
     } else if (half->length >= FLUSH_BYTES || (half->length != 0 && log->flush_due)) {
         begin_write(log);
     } else if (log->shifting != CURRENT && may_rotate) {
@@ -384,6 +404,7 @@ static int open_file(struct event_log *log)
         return -errno;
     }
     log->file_bytes = (uint64_t)status.st_size;
+    log->behind_bytes = log->file_bytes / PAGE_BYTES * PAGE_BYTES;
     log->torn = status.st_size != 0 && pread(log->fd, &last, 1, status.st_size - 1) == 1 && last != '\n';
     return 0;
 }

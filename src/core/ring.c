@@ -382,6 +382,14 @@ void ring_fsync(struct ring *ring, struct op *op, int fd, bool data_only)
     ring_owned_by(sqe, op);
 }
 
+void ring_write_behind(struct ring *ring, struct op *op, int fd, uint64_t offset, uint64_t length)
+{
+    struct io_uring_sqe *sqe = ring_entry_of(ring, op);
+    CHECK(length <= UINT32_MAX);
+    io_uring_prep_sync_file_range(sqe, fd, (unsigned)length, offset, SYNC_FILE_RANGE_WRITE);
+    ring_owned_by(sqe, op);
+}
+
 void ring_fallocate(struct ring *ring, struct op *op, int fd, uint64_t offset, uint64_t length)
 {
     struct io_uring_sqe *sqe = ring_entry_of(ring, op);

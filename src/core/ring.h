@@ -89,6 +89,8 @@ void ring_writev(struct ring *ring, struct op *op, int fd, const struct iovec *p
                  bool sync);
 void ring_read(struct ring *ring, struct op *op, int fd, void *data, size_t length, uint64_t offset);
 void ring_fsync(struct ring *ring, struct op *op, int fd, bool data_only);
+/* Has the kernel begin to write what is in its cache of this range, which makes nothing durable. length < 4 GiB. */
+void ring_write_behind(struct ring *ring, struct op *op, int fd, uint64_t offset, uint64_t length);
 void ring_fallocate(struct ring *ring, struct op *op, int fd, uint64_t offset, uint64_t length);
 void ring_openat(struct ring *ring, struct op *op, int directory, const char *path, int flags, unsigned mode);
 void ring_unlinkat(struct ring *ring, struct op *op, int directory, const char *path);

@@ -362,6 +362,14 @@ void ring_fsync(struct ring *ring, struct op *op, int fd, bool data_only)
     queue(ring, op, REQUEST_SYNC, fd);
 }
 
+void ring_write_behind(struct ring *ring, struct op *op, int fd, uint64_t offset, uint64_t length)
+{
+    (void)offset;
+    (void)length;
+    queue(ring, op, REQUEST_SYNC, fd);
+    CHECK(false); /* the event log's, which is off */
+}
+
 void ring_fallocate(struct ring *ring, struct op *op, int fd, uint64_t offset, uint64_t length)
 {
     struct request *request = queue(ring, op, REQUEST_ALLOCATE, fd);

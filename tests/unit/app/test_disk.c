@@ -88,6 +88,10 @@ static void what_is_warned_of(void **state)
     warned[0] = noted[0] = '\0';
     disk_mount_judge(&mount, warn, note);
     assert_string_equal(warned, "");
+    snprintf(mount.options, sizeof mount.options, "rw,discard");
+    disk_mount_judge(&mount, warn, note);
+    assert_string_equal(warned, "");
+    assert_non_null(strstr(noted, "fstrim"));
     snprintf(mount.options, sizeof mount.options, "rw,data=writeback");
     disk_mount_judge(&mount, warn, note);
     assert_non_null(strstr(warned, "data=writeback"));

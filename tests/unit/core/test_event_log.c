@@ -167,6 +167,35 @@ static void test_a_single_event_comes_soon(void **state)
     stop(bench);
 }
 
+static void count_entries(struct shard *shard, void *context)
+{
+    *(uint64_t *)context = ring_counters(shard->ring)->submitted;
+}
+
+/* Ring entries for a megabyte of lines, written in twelve pieces, and no sync. */
+static uint64_t entries_of_a_megabyte(struct bench *bench, uint64_t fsync_interval_ms)
+{
+    uint64_t entries = 0;
+    bench->settings.fsync_interval_ms = fsync_interval_ms;
+    start(bench);
+    for (unsigned i = 1; i <= 12; i++) {
+        call_write(bench, 500);
+        settle(bench, i * 500);
+    }
+    shard_call(bench->group, 0, count_entries, &entries);
+    stop(bench);
+    return entries;
+}
+
+/* What is written is on its way to the disk before it is synced, unless that is left to the kernel. */
+static void test_written_behind(void **state)
+{
+    struct bench *bench = *state;
+    uint64_t without = entries_of_a_megabyte(bench, 0);
+    uint64_t with = entries_of_a_megabyte(bench, 3600000);
+    assert_in_range(with - without, 2, 4);
+}
+
 static void test_stop_writes_the_rest(void **state)
 {
     struct bench *bench = *state;
@@ -417,6 +446,7 @@ int main(void)
     log_set_level(LOG_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_single_event_comes_soon, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_written_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_writes_the_rest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_wanted_types, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rotation_loses_nothing_and_keeps_so_many, setup, teardown),

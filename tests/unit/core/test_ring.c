@@ -218,6 +218,9 @@ static void test_a_file_from_creation_to_removal(void **state)
     ring_fallocate(ring, &probe.op, fd, 0, 100000);
     assert_int_equal(finish(ring, &probe), 0);
     assert_int_equal(lseek(fd, 0, SEEK_END), 100000);
+    probe = PROBE;
+    ring_write_behind(ring, &probe.op, fd, 0, 4096);
+    assert_int_equal(finish(ring, &probe), 0);
     for (unsigned data_only = 0; data_only < 2; data_only++) {
         probe = PROBE;
         ring_fsync(ring, &probe.op, fd, data_only != 0);
