@@ -14,6 +14,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HERTZ = os.sysconf("SC_CLK_TCK")
+SETTLE_QUIET_SECONDS = 0.2  # without a write or a discard
+SETTLE_SECONDS_MAX = 20
 
 
 class Failed(Exception):
@@ -41,6 +43,23 @@ def wait_until(condition, seconds, what, every=0.01):
         if time.monotonic() > deadline:
             raise Failed(f"waited {seconds} s for {what}")
         time.sleep(every)
+
+
+def settle_disk(directory):
+    """Waits until the disk has nothing left to do. A file system that is mounted with `discard` tells the disk of what was
+    deleted, seconds later and for tens of milliseconds each: no part of what is measured next."""
+    os.sync()
+    device = os.stat(directory).st_dev
+    path = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat"
+    seen, since = None, time.monotonic()
+    deadline = since + SETTLE_SECONDS_MAX
+    while os.path.exists(path) and time.monotonic() < min(deadline, since + SETTLE_QUIET_SECONDS):
+        with open(path, encoding="ascii") as file:
+            fields = file.read().split()
+        now = fields[4:5] + fields[11:12]  # writes and discards so far
+        if now != seen or fields[8] != "0":
+            seen, since = now, time.monotonic()
+        time.sleep(0.02)
 
 
 def tail(path, lines=15):
@@ -167,6 +186,7 @@ class Server:
 
     def start(self, seconds=60):
         """Returns the seconds from exec to readiness."""
+        settle_disk(self.directory)
         begin = time.monotonic()
         self.process = self.lab.spawn([self.binary, "serve", "--config", self.configuration], self.log)
         wait_until(self.ready, seconds, "the server to be ready", every=0.002)

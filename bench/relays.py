@@ -102,6 +102,7 @@ def relay_once(bench, relay, messages, kind):
     tools = kind(bench)
     warm = messages // 2  # so that what each makes once, files and connections, is there
     try:
+        lab.settle_disk(bench.room.directory)
         relay.start(bench.room, tools.port)
         tools.send(relay.port, warm, "warm")
         lab.wait_until(lambda: tools.messages() >= warm, SECONDS, f"{relay.title()} to deliver")
