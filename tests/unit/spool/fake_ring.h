@@ -317,6 +317,14 @@ void ring_fsync(struct ring *ring, struct op *op, int fd, bool data_only)
     fake_queue(ring, op, FAKE_SYNC, fd);
 }
 
+/* The event log's. */
+void ring_write_behind(struct ring *ring, struct op *op, int fd, uint64_t offset, uint64_t length)
+{
+    (void)offset;
+    (void)length;
+    fake_queue(ring, op, FAKE_NOTHING, fd);
+}
+
 void ring_fallocate(struct ring *ring, struct op *op, int fd, uint64_t offset, uint64_t length)
 {
     struct fake_op *queued = fake_queue(ring, op, FAKE_ALLOCATE, fd);
