@@ -43,6 +43,7 @@
 #define RECIPIENTS_BYTES 65536u
 #define TAIL_BYTES 4u
 #define GREYLIST_ENTRIES (1u << 20)
+#define GREYLIST_PLACES 8 /* one behind the other; with more for one of them the first is forgotten */
 #define FNV_OFFSET 0xcbf29ce484222325u
 #define FNV_PRIME 0x100000001b3u
 
@@ -91,7 +92,7 @@ static struct {
     uint64_t defer, refuse; /* of a thousand */
     unsigned close_after;
     uint64_t dice;
-    struct grey *greylist; /* by hash; two that share a place are both deferred longer */
+    struct grey *greylist; /* by hash */
     struct late *late_first, *late_last;
     struct latency latency;
     FILE *log, *capture;
@@ -217,6 +218,19 @@ static uint64_t roll(void)
     return (sink.dice >> 33) % 1000;
 }
 
+/* The one with this hash, or a place for it. */
+static struct grey *find_grey(uint64_t hash)
+{
+    uint64_t first = (hash ^ hash >> 32) % GREYLIST_ENTRIES;
+    for (unsigned i = 0; i < GREYLIST_PLACES; i++) {
+        struct grey *grey = &sink.greylist[(first + i) % GREYLIST_ENTRIES];
+        if (grey->hash == hash || grey->first_us == 0) {
+            return grey;
+        }
+    }
+    return &sink.greylist[first];
+}
+
 static bool greylisted(const char *name, size_t length)
 {
     if (sink.greylist_us == 0) {
@@ -226,7 +240,7 @@ static bool greylisted(const char *name, size_t length)
     for (size_t i = 0; i < length; i++) {
         hash = (hash ^ (unsigned char)name[i]) * FNV_PRIME;
     }
-    struct grey *grey = &sink.greylist[(hash ^ hash >> 32) % GREYLIST_ENTRIES];
+    struct grey *grey = find_grey(hash);
     uint64_t now = latency_now_us();
     if (grey->hash != hash) {
         *grey = (struct grey){.hash = hash, .first_us = now};

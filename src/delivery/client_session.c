@@ -58,7 +58,8 @@ static void set_deadline(struct client_session *session, uint64_t after_ms)
     }
 }
 
-/* To send what is being sent. Long enough at the lowest rate that is borne, even if the whole body waits in buffers. */
+/* To send what is being sent: as long as it takes at the lowest rate that is borne, and never longer than the time for
+ * a whole message. */
 static uint64_t time_left_ms(const struct client_session *session)
 {
     const struct delivery_timeouts *timeouts = &session->delivery->settings->timeouts;
