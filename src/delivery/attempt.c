@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "core/log.h"
 #include "delivery/attempt_body.h"
@@ -16,11 +15,6 @@
 #include "spool/envelope.h"
 
 #define ATTEMPT_NEIGHBOURS 16 /* other lanes of the site that are asked for recipients of the same message */
-#define ATTEMPT_PAGE 4096u
-
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
-#endif
 
 /* --- taking from the queue ----------------------------------------------------------------------------------- */
 

@@ -2,11 +2,19 @@
 #ifndef DELIVERY_ATTEMPT_H
 #define DELIVERY_ATTEMPT_H
 
+#include <sys/mman.h>
+
 #include "base/limits.h"
 #include "delivery/delivery.h"
 #include "smtp/client.h"
 #include "smtp/unstuff.h"
 #include "spool/spool_view.h"
+
+#define ATTEMPT_PAGE 4096u
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 struct client_session;
 struct site;

@@ -59,13 +59,21 @@ static void rebase_all(struct attempt *attempt, struct bytes from, const char *t
     }
 }
 
+/* Its pages were in memory when it came, and may have been evicted since: they are read here, and one that cannot be
+ * read is an error instead of a signal. */
+static bool bring_in(struct bytes record, size_t bytes)
+{
+    uintptr_t begin = (uintptr_t)record.data & ~(uintptr_t)(ATTEMPT_PAGE - 1);
+    return madvise((void *)begin, (uintptr_t)record.data + bytes - begin, MADV_POPULATE_READ) == 0;
+}
+
 static void copy(struct attempt *attempt)
 {
     struct delivery *delivery = attempt->delivery;
     struct spool_view lent = attempt->view;
     size_t bytes = still_needed(attempt);
     if (bytes == 0 || bytes > ATTEMPT_COPY_BYTES_MAX ||
-        delivery->copied_bytes + bytes > delivery->settings->copy_memory_max) {
+        delivery->copied_bytes + bytes > delivery->settings->copy_memory_max || !bring_in(lent.record, bytes)) {
         return;
     }
     char *memory = malloc(bytes);
