@@ -125,10 +125,10 @@ struct settings_delivery {
     unsigned recipients_per_transaction_max;
     unsigned maildir_writes_max; /* in all */
     uint64_t idle_timeout_ms;    /* a warm connection without mail is kept this long */
+    uint64_t body_rate_min;      /* octets a second that a host must take; 0: any */
+    uint64_t copy_after_ms;      /* of a message on its way: then it is copied, */
+    uint64_t copy_memory_max;    /* while the copies in all are no more than this */
     bool prefer_ipv6;
-    uint64_t body_rate_min; /* octets a second */
-    uint64_t copy_after_ms;
-    uint64_t copy_memory_max;                 /* in all */
     bool loopback_is_remote;                  /* a host of a domain at 127.0.0.1 is not us */
     struct config_endpoint *source_addresses; /* bound to before connecting: at most one of each family */
     unsigned source_addresses_count;

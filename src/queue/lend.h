@@ -7,8 +7,9 @@
  *      lend_report      --- MAIL_OUTCOME --->  ops.outcome: journal, bounce
  *      lend_return      --- MAIL_RETURN ---->  spool_return
  *
- * Order between two shards is kept, so an outcome is appended before its message can move. The same mails are used when
- * both are one shard.
+ * Order between two shards is kept, so an outcome is appended before its message can move. Not so when the message was
+ * copied and returned early, as a host was slow (delivery/attempt_copy): it may have moved before the outcome comes,
+ * which names it by slot and id. The same mails are used when both are one shard.
  */
 #ifndef QUEUE_LEND_H
 #define QUEUE_LEND_H
