@@ -102,8 +102,19 @@ void stream_consume(struct stream *stream, size_t n)
 
 /* --- closing ------------------------------------------------------------------------------------------------- */
 
+static size_t unsent(const struct stream *stream)
+{
+    const struct msghdr *header = &stream->message->header;
+    size_t bytes = stream->tls == NULL ? 0 : stream_tls_unsent(stream);
+    for (size_t i = 0; i < header->msg_iovlen; i++) {
+        bytes += header->msg_iov[i].iov_len;
+    }
+    return bytes;
+}
+
 void stream_give_message(struct stream *stream)
 {
+    stream->unsent = unsent(stream);
     list_push_front(&stream->shard->message_pool, &stream->message->node);
     stream->message = NULL;
 }
@@ -125,10 +136,13 @@ static void close_when_idle(struct stream *stream)
     if (stream->receive.in_flight || stream->send.in_flight || stream->control.in_flight) {
         return;
     }
-    drop_buffers(stream);
     if (stream->message != NULL) {
         stream_give_message(stream);
     }
+    if (stream->joined != NULL) {
+        stream->joined(stream);
+    }
+    drop_buffers(stream);
     stream->control.done = close_done;
     ring_close(stream->shard->ring, &stream->control, stream->fd);
 }
@@ -293,26 +307,37 @@ static void submit_send(struct stream *stream)
     }
 }
 
-/* Drops what was sent from the front of the pieces; true when something is left. */
-static bool advance_pieces(struct msghdr *header, size_t sent)
+/* Drops what was sent from the front of the pieces. */
+static void advance_pieces(struct msghdr *header, size_t sent)
 {
     while (header->msg_iovlen != 0 && sent >= header->msg_iov->iov_len) {
         sent -= header->msg_iov->iov_len;
         header->msg_iov++;
         header->msg_iovlen--;
     }
-    if (header->msg_iovlen == 0) {
-        return false;
+    if (header->msg_iovlen != 0) {
+        header->msg_iov->iov_base = (char *)header->msg_iov->iov_base + sent;
+        header->msg_iov->iov_len -= sent;
     }
-    header->msg_iov->iov_base = (char *)header->msg_iov->iov_base + sent;
-    header->msg_iov->iov_len -= sent;
-    return true;
+}
+
+static void note_sent(struct stream *stream, size_t n)
+{
+    stream->sent_bytes += n;
+    if (stream->tls == NULL) {
+        advance_pieces(&stream->message->header, n);
+    } else {
+        stream_tls_note_sent(stream, n);
+    }
 }
 
 static void send_done(struct op *op, int result, uint32_t flags)
 {
     struct stream *stream = CONTAINER_OF(op, struct stream, send);
     (void)flags;
+    if (result > 0) {
+        note_sent(stream, (size_t)result);
+    }
     if (closing(stream)) {
         return;
     }
@@ -320,13 +345,11 @@ static void send_done(struct op *op, int result, uint32_t flags)
         stream_tls_sent(stream, result);
         return;
     }
-    if (result > 0) {
-        stream->sent_bytes += (uint64_t)result;
-        if (advance_pieces(&stream->message->header, (size_t)result)) {
-            submit_send(stream);
-            return;
-        }
-    } else {
+    if (result > 0 && stream->message->header.msg_iovlen != 0) {
+        submit_send(stream);
+        return;
+    }
+    if (result <= 0) {
         stream_set_error(stream, result == 0 ? -EPIPE : result);
     }
     stream_give_message(stream);

@@ -41,10 +41,12 @@ struct stream {
     bool paused : 1; /* receive cancelled for back-pressure */
     bool closing : 1;
     bool abort : 1;
-    bool secured : 1;       /* the TLS handshake is done: input and output are inside of it */
-    struct stream_tls *tls; /* from the start of a handshake on, see core/stream_tls */
+    bool secured : 1;                      /* the TLS handshake is done: input and output are inside of it */
+    struct stream_tls *tls;                /* from the start of a handshake on, see core/stream_tls */
+    void (*joined)(struct stream *stream); /* the driver's, or NULL; see stream_close */
     void (*closed)(struct stream *stream);
     struct stream_message *message; /* the send in flight, from the shard's pool */
+    size_t unsent;                  /* octets at the end of the last send that the kernel has not taken */
     struct list starved;            /* in the shard's list while it waits for a receive buffer */
     uint64_t received_bytes;
     uint64_t sent_bytes;
@@ -75,7 +77,9 @@ void stream_send(struct stream *stream, const struct iovec *pieces, unsigned cou
 bool stream_sending(const struct stream *stream);
 
 /* Shuts the socket down, waits for every operation in flight, closes, then calls `closed`, after which the stream's
- * memory may be freed. `wake` is not called any more. Call once. With `abort` the peer gets a reset. */
+ * memory may be freed. `wake` is not called any more. Call once. With `abort` the peer gets a reset. Before the close,
+ * when nothing is in flight, `joined` is called: input that had come is still to be read, and `unsent` says how far the
+ * last send has got. */
 void stream_close(struct stream *stream, bool abort, void (*closed)(struct stream *stream));
 
 #endif

@@ -23,7 +23,12 @@ bool stream_tls_received(struct stream *stream);
 struct bytes stream_tls_input(const struct stream *stream);
 void stream_tls_consume(struct stream *stream, size_t n);
 void stream_tls_send(struct stream *stream);
+/* The kernel has taken n octets of ciphertext. */
+void stream_tls_note_sent(struct stream *stream, size_t n);
+/* A send has ended, and the stream is not being closed. */
 void stream_tls_sent(struct stream *stream, int result);
+/* Octets of plaintext that were encrypted, but whose records the kernel has not taken wholly. */
+size_t stream_tls_unsent(const struct stream *stream);
 /* The driver closes: says goodbye if it can. */
 void stream_tls_goodbye(struct stream *stream);
 /* Everything is at rest. */

@@ -144,7 +144,7 @@ struct bytes stream_tls_input(const struct stream *stream)
 void stream_tls_consume(struct stream *stream, size_t n)
 {
     tls_session_consume(&stream->tls->session, n);
-    if (stream_tls_input(stream).length == 0 && !stream->closing && advance(stream)) {
+    if (stream_tls_input(stream).length == 0 && advance(stream) && !stream->closing) {
         list_remove(&stream->tls->later);
         list_push_back(&stream->shard->later, &stream->tls->later);
     }
@@ -186,14 +186,22 @@ void stream_tls_send(struct stream *stream)
     }
 }
 
+void stream_tls_note_sent(struct stream *stream, size_t n)
+{
+    tls_session_sent(&stream->tls->session, n);
+}
+
+size_t stream_tls_unsent(const struct stream *stream)
+{
+    return tls_session_unsent(&stream->tls->session);
+}
+
 void stream_tls_sent(struct stream *stream, int result)
 {
     struct tls_session *session = &stream->tls->session;
     bool sending = stream->message != NULL;
     bool good = result > 0;
     if (good) {
-        stream->sent_bytes += (uint64_t)result;
-        tls_session_sent(session, (size_t)result);
         good = !sending || encrypt(stream);
     } else {
         stream_set_error(stream, result == 0 ? -EPIPE : result);

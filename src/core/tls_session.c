@@ -72,6 +72,7 @@ static bool need_block(struct tls_block **block)
         }
         (*block)->begin = 0;
         (*block)->end = 0;
+        (*block)->record_count = 0;
     }
     return true;
 }
@@ -529,6 +530,17 @@ static void take_off(struct iovec **pieces, size_t *count, size_t n)
     }
 }
 
+/* A record with n octets has been added to the block. With more of them than there are notes, the last ones share one:
+ * then none of them counts as sent before all are. */
+static void note_record(struct tls_block *block, size_t n)
+{
+    if (block->record_count == TLS_BLOCK_RECORDS) {
+        n += block->records[--block->record_count].plain_bytes;
+    }
+    block->records[block->record_count].end = (uint16_t)block->end;
+    block->records[block->record_count++].plain_bytes = (uint16_t)n;
+}
+
 int tls_session_write(struct tls_session *session, struct iovec **pieces, size_t *count)
 {
     uint8_t gathered[GATHER_BYTES];
@@ -548,6 +560,9 @@ int tls_session_write(struct tls_session *session, struct iovec **pieces, size_t
             fail(session, -EPIPE, "the library does not encrypt any more");
             return -EPIPE;
         }
+        if (n != 0) {
+            note_record(session->output, n);
+        }
         take_off(pieces, count, n);
     }
     return 0;
@@ -564,6 +579,16 @@ void tls_session_sent(struct tls_session *session, size_t n)
     CHECK(n <= block_length(session->output));
     session->output->begin += (uint32_t)n;
     drop_empty_block(&session->output);
+}
+
+size_t tls_session_unsent(const struct tls_session *session)
+{
+    const struct tls_block *block = session->output;
+    size_t bytes = 0;
+    for (uint32_t i = 0; block != NULL && i < block->record_count; i++) {
+        bytes += block->records[i].end > block->begin ? block->records[i].plain_bytes : 0;
+    }
+    return bytes;
 }
 
 bool tls_session_choked(const struct tls_session *session)

@@ -9,6 +9,7 @@
 #ifndef CORE_TLS_SESSION_H
 #define CORE_TLS_SESSION_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,11 +25,21 @@ struct WOLFSSL_CTX;
 struct WOLFSSL_X509_STORE_CTX;
 struct tls_leaf;
 
+#define TLS_BLOCK_RECORDS 7
+
 struct tls_block {
     uint32_t begin;
     uint32_t end;
-    uint8_t data[TLS_BLOCK_BYTES - 8];
+    /* Going out: the records that hold what tls_session_write was given. */
+    uint32_t record_count;
+    struct {
+        uint16_t end;         /* of the record in `data` */
+        uint16_t plain_bytes; /* in it, and behind the one before */
+    } records[TLS_BLOCK_RECORDS];
+    uint8_t data[TLS_BLOCK_BYTES - 12 - 4 * TLS_BLOCK_RECORDS];
 };
+
+static_assert(sizeof(struct tls_block) == TLS_BLOCK_BYTES, "no padding");
 
 enum tls_phase {
     TLS_PHASE_HELLO,     /* server: the ClientHello is not all there */
@@ -82,6 +93,8 @@ int tls_session_write(struct tls_session *session, struct iovec **pieces, size_t
 /* What is to be sent, and what of it has been. Its place does not change while more is added behind it. */
 struct bytes tls_session_output(const struct tls_session *session);
 void tls_session_sent(struct tls_session *session, size_t n);
+/* Octets that tls_session_write took and whose records have not been sent wholly: nobody can have read them yet. */
+size_t tls_session_unsent(const struct tls_session *session);
 
 /* True when there is no room for what the library may have to answer, so that it gets no more input. */
 bool tls_session_choked(const struct tls_session *session);

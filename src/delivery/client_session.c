@@ -19,7 +19,8 @@
  * and its sender from hearing of it.
  *
  * What a host says while our send is in flight stays in the ring's receive buffers. One that reads nothing and talks
- * keeps up to five of them; when they are short (delivery.c) that ends the connection.
+ * keeps up to five of them; when they are short (delivery.c) that ends the connection. When we give up on a host that
+ * has had a whole body and does not read what follows it, its answer is among them, and it is heard.
  *
  * Ends: a connection that cannot be made, or is refused in its greeting, goes on with the next address of the site.
  * Later losses end the session. The machine then says what became of each transaction, after the stream has been
@@ -154,12 +155,41 @@ static bool retry_in_clear(struct client_session *session)
     return connect_here(session);
 }
 
-/* The stream is joined: nothing reads the messages any more. The machine gives every transaction its fate. */
+/* Once a send has ended, or been ended. */
+static void note_sent(struct client_session *session)
+{
+    session->dot_sent = session->dot_sent && session->stream.unsent <= session->behind_dot;
+}
+
+/* Nothing reads the messages any more, and what the host has said is still there. Had it all of a message, then its
+ * answer counts, whatever it left unread behind it; or it would get the message again. */
+static void session_joined(struct stream *stream)
+{
+    struct client_session *session = CONTAINER_OF(stream, struct client_session, stream);
+    session->sending = NULL;
+    note_sent(session);
+    bool more = session->dot_sent && !session->handshaking;
+    while (more && smtp_client_phase(&session->client) == SMTP_CLIENT_PHASE_DOT) {
+        struct bytes input = stream_input(stream);
+        size_t before = input.length;
+        session->out.length = 0; /* nobody will hear it */
+        enum smtp_client_event event = smtp_client_next(&session->client, &input, &session->out);
+        stream_consume(stream, before - input.length);
+        if (event == SMTP_CLIENT_FINAL) {
+            verdict_final(session);
+        } else if (event == SMTP_CLIENT_DONE) {
+            verdict_done(session);
+        } else {
+            more = event == SMTP_CLIENT_WANT_INPUT && stream_input(stream).length != 0;
+        }
+    }
+}
+
+/* The machine gives every transaction its fate. */
 static void session_closed(struct stream *stream)
 {
     struct client_session *session = CONTAINER_OF(stream, struct client_session, stream);
     struct bytes nothing = bytes_of("", 0);
-    session->sending = NULL;
     if (session->connected) {
         smtp_client_lost(&session->client, session->dot_sent);
         for (;;) {
@@ -212,6 +242,7 @@ static void session_close(struct client_session *session, bool abort)
         note_tls_failure(session);
         leave_idle(session);
         wheel_disarm(&session->delivery->shard->wheel, &session->timer);
+        session->stream.joined = session_joined;
         stream_close(&session->stream, abort, session_closed);
     }
 }
@@ -464,7 +495,8 @@ static void send_more(struct client_session *session)
     unsigned count = 0;
     size_t bytes = 0;
     struct attempt *attempt = session->sending;
-    size_t behind = 0; /* the part of `out` that has been sent, or goes before the body */
+    size_t behind = 0;              /* the part of `out` that has been sent, or goes before the body */
+    session->behind_dot = SIZE_MAX; /* the last body was sent before, if there was one */
     if (attempt == NULL || !session->body_begun) {
         session->write_ms = session->delivery->shard->now_ms;
         session->write_bytes = attempt != NULL ? attempt->transaction.size_bytes : 0;
@@ -482,6 +514,7 @@ static void send_more(struct client_session *session)
             attempt->dot_ms = session->delivery->shard->now_ms;
             session->sending = NULL;
             session->dot_sent = true;
+            session->behind_dot = session->out.length - behind;
         }
         if (session->out.length > behind) {
             pieces[count++] = (struct iovec){.iov_base = session->out.data + behind,
@@ -678,6 +711,7 @@ static void client_session_drive(struct client_session *session)
     if (stream_sending(&session->stream)) {
         return; /* called again when the send has ended */
     }
+    note_sent(session);
     if (session->handshaking && !handshake_ended(session)) {
         return;
     }

@@ -58,8 +58,9 @@ struct client_session {
     bool ready; /* past EHLO */
     bool closing;
     bool quitting;
-    bool useful;   /* a message was answered on it, or it waited for one */
-    bool dot_sent; /* the end of the last body was handed to the kernel */
+    bool useful;       /* a message was answered on it, or it waited for one */
+    bool dot_sent;     /* the kernel has taken the end of the last body, or has been given it in the send in flight */
+    size_t behind_dot; /* octets of the send in flight that come after it */
     bool timed_out;
     bool broken;                          /* it can't be sent on any more: what the host has said is yet read */
     bool handshaking;                     /* TLS */

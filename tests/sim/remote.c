@@ -422,9 +422,8 @@ struct party *net_remote(uint32_t ipv4, unsigned port, int *ret_error)
     session->extended = host % 3 != 0;
     session->peer.bytes_max = world_fault(100) ? 7 : 0;
     session->peer.deaf = world_fault(30);
-    /* Slower than a message is left with its segment. Not where the next envelope follows a body in one write: such a
-     * host could answer the body and leave the rest unread until we give up, which is not asked for here. */
-    if (!session->extended && world_fault(600)) {
+    /* Slower than a message is left with its segment, and some are given up on. */
+    if (world_fault(600)) {
         session->peer.reads_max = 20 + (unsigned)world_below(300);
         session->peer.latency_ns = WORLD_S / 2;
     }

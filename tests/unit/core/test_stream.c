@@ -30,6 +30,7 @@ struct subject {
     unsigned wakes;
     unsigned buffers_max; /* unread at any time */
     unsigned closings;
+    size_t unsent; /* when it was joined */
     bool wrong;
 };
 
@@ -346,6 +347,43 @@ static void test_the_end_behind_a_pause(void **state)
     close(peer);
 }
 
+/* What had come before it is closed is still to be read, and how far the send has got is known to the octet. */
+static void read_the_rest(struct stream *stream)
+{
+    struct subject *subject = subject_of(stream);
+    swallow(subject);
+    subject->unsent = stream->unsent;
+    subject->wrong |= stream->receive.in_flight || stream->send.in_flight || subject->closings != 0;
+}
+
+static void test_what_is_known_of_a_closed_stream(void **state)
+{
+    struct shard_group *group = *state;
+    int peer;
+    struct subject subject = open_subject(&peer, IGNORE);
+    subject.send = flood;
+    subject.send_bytes = sizeof flood;
+    int bytes = 4096;
+    setsockopt(subject.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    setsockopt(peer, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    on_shard(group, open_it, &subject);
+    on_shard(group, send_it, &subject);
+    assert_true(loopback_write(peer, flood, 1000));
+    while (subject.wakes == 0) {
+        usleep(200);
+    }
+    usleep(20000);
+    subject.stream.joined = read_the_rest;
+    finish(group, &subject, false);
+    assert_int_equal(subject.swallowed, 1000);
+    assert_in_range(subject.unsent, 1, sizeof flood - 1);
+    static char copy[sizeof flood];
+    assert_true(loopback_read(peer, copy, sizeof flood - subject.unsent));
+    assert_false(loopback_read(peer, copy, 1));
+    assert_int_equal(subject.stream.sent_bytes, sizeof flood - subject.unsent);
+    close(peer);
+}
+
 /* One stream takes all buffers at once, is paused and out of buffers at the same time, and then catches up. */
 static void test_paused_and_starved_at_once(void **state)
 {
@@ -656,6 +694,7 @@ int main(void)
         TEST(test_every_byte_comes_back_in_order),
         TEST(test_unread_input_is_bounded_and_goes_on),
         TEST(test_the_end_behind_a_pause),
+        TEST(test_what_is_known_of_a_closed_stream),
         TEST(test_paused_and_starved_at_once),
         TEST(test_starved_streams_are_fed),
         TEST(test_no_sleep_while_starved_streams_can_be_fed),

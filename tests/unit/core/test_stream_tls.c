@@ -349,6 +349,46 @@ static void test_unsent_output_is_bounded(void **state)
     party_finish(*state, &client, true);
 }
 
+static size_t unsent;
+
+static void note_unsent(struct stream *stream)
+{
+    unsent = stream->unsent;
+}
+
+static void start_to_read(struct shard *shard, void *context)
+{
+    struct party *party = context;
+    (void)shard;
+    party->manner = CLIENT;
+    party->said = true;
+    party_converse(party);
+}
+
+/* A send that ends in the middle: what counts as sent is what the peer can decrypt. */
+static void test_what_is_unsent_cannot_be_read(void **state)
+{
+    struct party server = server_party();
+    struct party client = client_party(0);
+    connect_them(*state, &client, &server);
+    int bytes = 4096;
+    setsockopt(server.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    setsockopt(client.fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    client.manner = IGNORE;
+    on_shard(*state, say_again, &server);
+    assert_true(comes_true(*state, is_at_rest, &client));
+    usleep(20000);
+    server.stream.joined = note_unsent;
+    party_finish(*state, &server, false);
+    assert_in_range(unsent, 1, sizeof content - 1);
+    client.say_bytes = sizeof content;
+    on_shard(*state, start_to_read, &client);
+    assert_true(comes_true(*state, party_is_over, &client));
+    assert_int_equal(client.got_bytes, sizeof content - unsent);
+    assert_memory_equal(client.got, content, client.got_bytes);
+    party_finish(*state, &client, true);
+}
+
 /* A client of its own, on a descriptor. */
 struct hand_made {
     struct tls_session session;
@@ -478,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cuts_at_every_octet, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unread_input_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unsent_output_is_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_unsent_cannot_be_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unread_answers_do_not_hoard, set_up, tear_down),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
