@@ -92,7 +92,7 @@ def test_a_client_that_speaks_first_is_refused(make_server, sink):
     began = time.monotonic()
     with Client(server.port) as client:
         assert client.greeting == 220
-        assert 0.9 < time.monotonic() - began < 5
+        assert 0.9 < time.monotonic() - began < 20
         assert client.command("EHLO patient.test") == 250
     with Client(server.port, greeting=False) as client:
         client.send("EHLO robot.test\r\n")
@@ -101,7 +101,7 @@ def test_a_client_that_speaks_first_is_refused(make_server, sink):
 
 
 def test_errors_cost_time(make_server, sink):
-    server = make_server(sink, listeners={"error_delay": "1s", "error_delay_after": 2})
+    server = make_server(sink, listeners={"error_delay": "2s", "error_delay_after": 2})
     with Client(server.port) as client:
         client.command("EHLO guess.test")
         times = []
@@ -109,12 +109,12 @@ def test_errors_cost_time(make_server, sink):
             began = time.monotonic()
             assert client.command("VRFY") == 501
             times.append(time.monotonic() - began)
-    assert times[0] < 0.5 and all(0.9 < each < 3 for each in times[2:]), times
+    assert times[0] < 1.5 and all(1.9 < each < 20 for each in times[2:]), times
     assert send(server.port, "a@a.test", ["b@b.test"], BODY), "others are not held up"
 
 
 def test_guessing_recipients_costs_time(make_server, sink):
-    server = make_server(sink, listeners={"relay_networks": (), "error_delay": "1s", "error_delay_after": 2,
+    server = make_server(sink, listeners={"relay_networks": (), "error_delay": "2s", "error_delay_after": 2,
                                           **rates(address={"errors": 4})})
     with Client(server.port) as client:
         client.command("EHLO guess.test")
@@ -124,7 +124,7 @@ def test_guessing_recipients_costs_time(make_server, sink):
             began = time.monotonic()
             assert client.command("RCPT TO:<nobody@elsewhere.test>") == "550 5.7.1"
             times.append(time.monotonic() - began)
-    assert times[0] < 0.5 and all(0.9 < each < 3 for each in times[1:]), times
+    assert times[0] < 1.5 and all(1.9 < each < 20 for each in times[1:]), times
 
 
 def test_no_mail_when_memory_is_short(make_server, sink):

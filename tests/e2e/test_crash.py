@@ -236,8 +236,8 @@ def test_unanswered_message_at_the_end_of_the_stop_timeout(make_server, sink):
     client.envelope("a@a.test", ["b@b.test"])
     client.send(stuffed(BODY)[:-3])
     started = time.monotonic()
-    server.stop(signal.SIGTERM, 10)
-    assert time.monotonic() - started < 4
+    server.stop(signal.SIGTERM, 30)
+    assert time.monotonic() - started < 20, "it sends for ever"
     server.start()
     server.wait_queue_empty()
     assert sink.messages == []

@@ -164,7 +164,7 @@ def test_silence_is_waited_for_no_longer_than_configured(door):
     with connected(server) as client:
         began = time.monotonic()
         assert mail(client, "silent.test") == 250
-        assert 0.4 < time.monotonic() - began < 5
+        assert 0.4 < time.monotonic() - began < 9
 
 
 def test_answers_are_remembered(door):
@@ -198,7 +198,7 @@ def test_pipelined_groups_wait_in_order(door, sink):
 
 
 def test_sessions_do_not_wait_for_each_other(door):
-    server = door("mx", dns={"timeout": "3s"}, dns_checks={"timeout": "3s"})
+    server = door("mx", dns={"timeout": "6s"}, dns_checks={"timeout": "6s"})
     slow = [connected(server) for _ in range(20)]
     for number, client in enumerate(slow):
         server.names.names[f"silent{number}.test"] = "SILENT"
@@ -207,7 +207,7 @@ def test_sessions_do_not_wait_for_each_other(door):
         began = time.monotonic()
         assert mail(client, "null.test") == "550 5.7.27"
         assert mail(client, "open.test") == 250
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5
     for client in slow:
         assert client.reply() == 250
         client.close()

@@ -95,8 +95,8 @@ def test_a_deadline_ends_it_wherever_it_waits(serve, sink, home, fault):
         sink.close()
     else:
         sink.on("RCPT", "450 4.2.1 busy")
-    submit(server, " BY=4;R")
     begin = time.monotonic()
+    submit(server, " BY=4;R")
     told = Report(home.wait(1)[0])
     assert 2 <= time.monotonic() - begin <= 12
     told.check("a@a.test", "mx.ringpost.test")

@@ -491,7 +491,7 @@ def test_a_filter_that_is_slow(filtered, milter, connect, letter):
     if replies[-1] == 354:
         client.send("A: b\r\n\r\nbody\r\n.\r\n")
         replies.append(client.reply())
-    assert any(r == "451 4.7.1" for r in replies) and 0.4 < time.monotonic() - began < 5
+    assert any(r == "451 4.7.1" for r in replies) and 0.4 < time.monotonic() - began < 20
 
 
 def test_nobody_at_the_socket(make_server, sink, connect, tmp_path):
