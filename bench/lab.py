@@ -14,7 +14,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HERTZ = os.sysconf("SC_CLK_TCK")
-SETTLE_QUIET_SECONDS = 0.2  # without a write or a discard
+SETTLE_QUIET_SECONDS = 0.2  # without a discard
 SETTLE_SECONDS_MAX = 20
 
 
@@ -46,8 +46,8 @@ def wait_until(condition, seconds, what, every=0.01):
 
 
 def settle_disk(directory):
-    """Waits until the disk has nothing left to do. A file system that is mounted with `discard` tells the disk of what was
-    deleted, seconds later and for tens of milliseconds each: no part of what is measured next."""
+    """Waits until the disk has forgotten what was deleted before. A file system that is mounted with `discard` tells the disk
+    of it behind its next commit, for tens of milliseconds each: no part of what is measured next."""
     os.sync()
     device = os.stat(directory).st_dev
     path = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat"
@@ -56,8 +56,8 @@ def settle_disk(directory):
     while os.path.exists(path) and time.monotonic() < min(deadline, since + SETTLE_QUIET_SECONDS):
         with open(path, encoding="ascii") as file:
             fields = file.read().split()
-        now = fields[4:5] + fields[11:12]  # writes and discards so far
-        if now != seen or fields[8] != "0":
+        now = fields[11:12]  # discards so far
+        if now != seen:
             seen, since = now, time.monotonic()
         time.sleep(0.02)
 
