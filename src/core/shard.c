@@ -36,6 +36,8 @@
 extern int mallctl(const char *name, void *old, size_t *old_length, void *new, size_t new_length) __attribute__((weak));
 
 #define LINE_BYTES 128 /* two cache lines: processors fetch them in pairs */
+#define SHARD_REST_MS 5000
+#define SHARD_REST_TURNS 64
 
 struct deferred {
     struct list node;
@@ -65,6 +67,9 @@ struct shard_private {
     uint64_t pings_asked; /* shard_answers; under call_lock */
     uint64_t pings_answered;
     pthread_cond_t pinged;
+    struct shard *shard;
+    struct timer rest;
+    uint32_t turns; /* since memory was given back, or `rest` was armed */
 };
 
 /* A shard writes to its struct all the time: no part of it may lie in a cache line with a part of the next one. */
@@ -353,6 +358,30 @@ static uint64_t sleep_time(struct shard *shard)
     return next_ms > now_ms ? next_ms - now_ms : 0;
 }
 
+/* The allocator gives free memory back while it is asked for more: a shard that falls silent would keep what its last
+ * burst needed. */
+static void rested(struct timer *timer)
+{
+    struct shard_private *private = CONTAINER_OF(timer, struct shard_private, rest);
+    struct shard *shard = private->shard;
+    if (private->turns < SHARD_REST_TURNS) {
+        shard_trim(shard);
+    } else {
+        wheel_arm(&shard->wheel, timer, shard->now_ms + SHARD_REST_MS);
+    }
+    private->turns = 0;
+}
+
+/* Few turns are no burst, and a shard that does nothing is not to be woken for this. */
+static void note_turn(struct shard *shard)
+{
+    struct shard_private *private = shard->private;
+    if (++private->turns >= SHARD_REST_TURNS && !wheel_armed(&private->rest)) {
+        private->turns = 0; /* from here on */
+        wheel_arm(&shard->wheel, &private->rest, shard->now_ms + SHARD_REST_MS);
+    }
+}
+
 static void loop_turn(struct shard *shard)
 {
     struct shard_private *private = shard->private;
@@ -374,6 +403,7 @@ static void loop_turn(struct shard *shard)
         run_calls(shard);
     }
     take_mail(shard);
+    note_turn(shard);
     wheel_advance(&shard->wheel, shard->now_ms);
     for (struct list *node = shard->hooks.next; node != &shard->hooks;) {
         struct shard_hook *hook = LIST_OWNER(node, struct shard_hook, node);
@@ -526,6 +556,7 @@ static void *shard_main(void *argument)
         while (!shard->stopping) {
             loop_turn(shard);
         }
+        wheel_disarm(&shard->wheel, &shard->private->rest);
         publish_mail(shard); /* of the last turn, and the wakes for it */
         CHECK(ring_enter(shard->ring, 0) == 0);
     }
@@ -558,6 +589,8 @@ static int shard_init(struct shard_group *group, unsigned index)
         return -ENOMEM;
     }
     memset(shard->private, 0, sizeof *shard->private);
+    shard->private->shard = shard;
+    wheel_timer_init(&shard->private->rest, rested);
     list_init(&shard->private->calls);
     list_init(&shard->private->notes);
     pthread_mutex_init(&shard->private->call_lock, NULL);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -542,6 +544,72 @@ static void test_an_idle_shard_sleeps_until_its_timer(void **state)
     assert_in_range(used_us, 0, 60000);
 }
 
+/* --- after a burst ----------------------------------------------------------------------------------------------- */
+
+#define BURST_BLOCKS 8192
+#define BURST_BYTES 4096
+
+static void burst(struct shard *shard, void *context)
+{
+    char **blocks = context;
+    (void)shard;
+    for (unsigned i = 0; i < BURST_BLOCKS; i++) {
+        blocks[i] = malloc(BURST_BYTES);
+        assert_non_null(blocks[i]);
+        memset(blocks[i], (int)i, BURST_BYTES);
+    }
+}
+
+static void give_back(struct shard *shard, void *context)
+{
+    char **blocks = context;
+    (void)shard;
+    for (unsigned i = 0; i < BURST_BLOCKS; i++) {
+        free(blocks[i]);
+    }
+}
+
+static void do_nothing(struct shard *shard, void *context)
+{
+    (void)shard;
+    (void)context;
+}
+
+static size_t resident_bytes(void)
+{
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    assert_true(file != NULL && fscanf(file, "%*u %zu", &pages) == 1);
+    fclose(file);
+    return pages * 4096;
+}
+
+/* What a burst has left free goes back to the system, although nobody asks for memory any more. */
+static void test_a_shard_that_rests_gives_memory_back(void **state)
+{
+    (void)state;
+    static char *blocks[BURST_BLOCKS];
+    struct shard_group *group = shards_start(1, BUFFERS, BUFFER_BYTES);
+    bool has_arena = shard_group_member(group, 0)->has_arena;
+    on_shard(group, burst, blocks);
+    size_t most = resident_bytes();
+    on_shard(group, give_back, blocks);
+    for (unsigned i = 0; i < 100; i++) {
+        on_shard(group, do_nothing, NULL);
+    }
+    uint64_t end_ms = clock_monotonic_ms() + 30000;
+    size_t wanted = most - BURST_BLOCKS / 4 * 3 * BURST_BYTES;
+    while (has_arena && resident_bytes() > wanted && clock_monotonic_ms() < end_ms) {
+        usleep(100000);
+    }
+    size_t left = resident_bytes();
+    shards_stop(group);
+    if (!has_arena) {
+        skip(); /* the allocator is another one */
+    }
+    assert_in_range(left, 0, wanted);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -557,6 +625,7 @@ int main(void)
         cmocka_unit_test(test_calls_from_many_threads),
         cmocka_unit_test(test_calls_across_the_end),
         cmocka_unit_test(test_an_idle_shard_sleeps_until_its_timer),
+        cmocka_unit_test(test_a_shard_that_rests_gives_memory_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
