@@ -59,6 +59,7 @@ class Peer:
     name = package = spool = ""
     variant = ""
     slower = 15  # so many times fewer messages than ringpost gets, so that a turn does not take minutes
+    turns_left_out = 0
 
     def __init__(self):
         self.upper = os.path.join(STORE, self.package, "upper")
@@ -206,6 +207,7 @@ smtp_connection_reuse_count_limit = 0
 class Exim(Peer):
     name, package, spool = "Exim", "exim4-daemon-light", "/var/spool/exim4"
     slower = 60
+    turns_left_out = 1
 
     def files(self, port, sink_port):
         return {"/etc/exim-bench.conf": f"""primary_hostname = exim.test
@@ -249,6 +251,7 @@ begin retry
 class OpenSmtpd(Peer):
     name, package, spool = "OpenSMTPD", "opensmtpd", "/var/spool/smtpd"
     slower = 60
+    turns_left_out = 1
 
     def files(self, port, sink_port):
         return {"/etc/smtpd-bench.conf": f"""smtp limit max-mails 1000000

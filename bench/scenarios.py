@@ -265,14 +265,14 @@ LIMITS = {("relay, 4 KiB", "CPU us"): 45, ("relay, 1 KiB", "CPU us"): 45,
 
 def book(bench, scenario, runs):
     for figure in runs[0] if runs else ():
-        bench.book.add("scenarios", f"{scenario.name}: {figure}", [one[figure] for one in runs], "",
+        bench.book.add("scenarios", f"{scenario.name}: {figure}", [one[figure] for one in runs if figure in one], "",
                        LIMITS.get((scenario.name, figure)))
 
 
-def attempt(bench, scenario, messages):
+def attempt(bench, scenario, messages, watch=True):
     """A list of one set of figures, or of none."""
     try:
-        return [measure(bench, scenario, messages, watch=True)]
+        return [measure(bench, scenario, messages, watch)]
     except lab.Failed as error:
         print(f"  {error}", flush=True)
         return []
@@ -282,7 +282,8 @@ def run(bench, repeats, share):
     """`share` of the messages of a full run. The host that is far away takes minutes and next to nothing of the machine: that
     one runs beside the others."""
     far = []
-    beside = threading.Thread(target=lambda: far.extend(attempt(bench, FAR, int(FAR.messages * share))))
+    far_messages = FAR.messages if share == 1 else FAR.messages // 10
+    beside = threading.Thread(target=lambda: far.extend(attempt(bench, FAR, far_messages)))
     beside.start()
     for scenario in scenarios():
         runs = []
@@ -290,7 +291,7 @@ def run(bench, repeats, share):
             scenario.backlog = int(scenario.backlog * share)
             scenario.name = f"relay, 4 KiB, behind a backlog of {scenario.backlog:,}"
         for _ in range(1 if scenario.backlog else repeats):
-            runs += attempt(bench, scenario, max(int(scenario.messages * share), 100))
+            runs += attempt(bench, scenario, max(int(scenario.messages * share), 100), watch=not runs)
         book(bench, scenario, runs)
     beside.join()
     book(bench, FAR, far)
