@@ -356,6 +356,12 @@ static void read_the_rest(struct stream *stream)
     subject->wrong |= stream->receive.in_flight || stream->send.in_flight || subject->closings != 0;
 }
 
+static bool has_input(struct shard *shard, void *context)
+{
+    (void)shard;
+    return ((struct subject *)context)->stream.received_bytes == 1000;
+}
+
 static void test_what_is_known_of_a_closed_stream(void **state)
 {
     struct shard_group *group = *state;
@@ -369,9 +375,7 @@ static void test_what_is_known_of_a_closed_stream(void **state)
     on_shard(group, open_it, &subject);
     on_shard(group, send_it, &subject);
     assert_true(loopback_write(peer, flood, 1000));
-    while (subject.wakes == 0) {
-        usleep(200);
-    }
+    assert_true(comes_true(group, has_input, &subject));
     usleep(20000);
     subject.stream.joined = read_the_rest;
     finish(group, &subject, false);
