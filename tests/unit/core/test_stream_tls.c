@@ -328,20 +328,26 @@ static void say_again(struct shard *shard, void *context)
     stream_send(&party->stream, &piece, 1);
 }
 
+/* The server has more to say than the client, which does not read, and the sockets take. */
+static void stop_in_the_middle(struct shard_group *group, struct party *client, struct party *server)
+{
+    connect_them(group, client, server);
+    int bytes = 4096;
+    setsockopt(server->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    setsockopt(client->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    client->manner = IGNORE;
+    on_shard(group, say_again, server);
+    assert_true(comes_true(group, is_at_rest, client));
+    usleep(20000);
+    assert_true(stream_sending(&server->stream));
+}
+
 /* A peer that does not read: what is encrypted ahead of it is one block. */
 static void test_unsent_output_is_bounded(void **state)
 {
     struct party server = server_party();
     struct party client = client_party(0);
-    connect_them(*state, &client, &server);
-    int bytes = 4096;
-    setsockopt(server.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    setsockopt(client.fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-    client.manner = IGNORE;
-    on_shard(*state, say_again, &server);
-    assert_true(comes_true(*state, is_at_rest, &client));
-    usleep(20000);
-    assert_true(stream_sending(&server.stream));
+    stop_in_the_middle(*state, &client, &server);
     uint64_t before = server.stream.sent_bytes;
     assert_in_range(before, 1, 700000);
     party_finish(*state, &server, false); /* with a send in flight: no close_notify, but an end */
@@ -370,14 +376,7 @@ static void test_what_is_unsent_cannot_be_read(void **state)
 {
     struct party server = server_party();
     struct party client = client_party(0);
-    connect_them(*state, &client, &server);
-    int bytes = 4096;
-    setsockopt(server.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    setsockopt(client.fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-    client.manner = IGNORE;
-    on_shard(*state, say_again, &server);
-    assert_true(comes_true(*state, is_at_rest, &client));
-    usleep(20000);
+    stop_in_the_middle(*state, &client, &server);
     server.stream.joined = note_unsent;
     party_finish(*state, &server, false);
     assert_in_range(unsent, 1, sizeof content - 1);
