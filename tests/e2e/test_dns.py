@@ -156,8 +156,7 @@ def test_transient_then_well(world):
 @pytest.mark.parametrize("lost, late, least, most", [(1, 0, 0.9, 4.9), (0, 1.9, 3.7, 5.7)], ids=["lost", "late"])
 def test_default_timeout(make_server, make_sink, name_server, lost, late, least, most):
     """A lost question is asked again after a second: a one-time code cannot wait for longer. The answer to the first
-    one counts even when it is later than that (MX, then addresses: 1.9 s
-    each, 2.9 if only the second one's counted)."""
+    one counts even when it is later than that (MX, then addresses: 1.9 s each, 2.9 if only the second one's counted)."""
     port = free_port("0.0.0.0")
     sink = make_sink(address="127.0.0.11", port=port)
     dns = name_server({"b.test": {"MX": [(10, "one.test")]}, "one.test": host(11)})
