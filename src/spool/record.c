@@ -2,6 +2,9 @@
 
 #define XXH_STATIC_LINKING_ONLY /* the hash's state on the stack */
 #include <xxhash.h>
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h> /* the widest vectors of this processor; without it the library uses SSE2 */
+#endif
 
 #include "base/crc32c.h"
 #include "spool/envelope.h"
