@@ -2,6 +2,7 @@
 #ifndef SMTP_CLASSIFY_H
 #define SMTP_CLASSIFY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,20 +12,35 @@
 struct classify_masks {
     uint64_t cr;
     uint64_t lf;
+    uint64_t dot;
     uint64_t nul;
     uint64_t high; /* 128 and above */
 };
 
-/* Reads blocks * 64 octets (no alignment needed), writes one element per block. */
-typedef void classify_function(const char *data, size_t blocks, struct classify_masks *ret_masks);
+/* What is carried through plain text: text without NUL, in which every CR and LF stands in a CRLF and no line begins
+ * with a dot. Nothing about it is of interest but how long its lines are. */
+struct classify_skim {
+    int64_t line; /* where the line began that goes on, seen from data */
+    uint64_t
+        longest; /* octets of the longest line that ended or goes on; of lines within one block some are left out */
+    bool after_cr;
+    bool at_line_start;
+    bool high; /* there were octets of 128 and above */
+};
 
-/* Without vector instructions, on any processor. */
-classify_function classify_portable;
+struct classify {
+    /* Reads blocks * 64 octets (no alignment needed), writes one element per block. */
+    void (*masks)(const char *data, size_t blocks, struct classify_masks *ret_masks);
+    /* Reads blocks as long as they are plain text and returns how many were. *skim says what came before data, and then
+     * what comes before the block where it stopped. */
+    size_t (*skim)(const char *data, size_t blocks, struct classify_skim *skim);
+};
 
 /* The fastest that this processor has. */
-classify_function *classify_best(void);
+const struct classify *classify_best(void);
 
-/* All that this processor has, NULL at the end: for the test that compares them. */
-classify_function *const *classify_all(void);
+/* All that this processor has, the one without vector instructions first, NULL at the end: for the test that compares
+ * them. */
+const struct classify *const *classify_all(void);
 
 #endif

@@ -7,7 +7,7 @@
  * knows one line end, CRLF, and any CR or LF outside it, and any NUL, spoils the message; the rest of it is still read,
  * by the same strict rule, up to its true end, because only there can the sender be told and commands begin again.
  *
- * Every octet of every message passes here, so there are two readers of the same language:
+ * Every octet of every message passes here, so there are three readers of the same language:
  *
  *   step()  takes one octet. It is the definition, and reads what lies across two inputs: the start of a line, where a
  *           dot, the final CRLF or the name of a header field may be cut.
@@ -20,9 +20,12 @@
  *
  *           lf & after_cr are the line ends; lf ^ after_cr is empty exactly when every CR and LF stands in a CRLF.
  *
- * walk() runs only between the two ends of a line ("settled": the last octet was text or CR and the header field's name
- * is decided), and stops in front of a line that begins behind its blocks or has fewer than LOOK_AHEAD octets behind
- * its start in this input; step() then takes over. */
+ *   skim()  takes blocks of a body in which there is nothing to be done, that is nearly all of them: no octet that
+ * spoils anything, no line that begins with a dot. Only the length of lines is looked at.
+ *
+ * walk() and skim() run only between the two ends of a line ("settled": the last octet was text or CR and the header
+ * field's name is decided). walk() stops in front of a line that begins behind its blocks or has fewer than LOOK_AHEAD
+ * octets behind its start in this input; step() then takes over. */
 
 enum place { PLACE_TEXT, PLACE_CR, PLACE_LINE_START, PLACE_DOT, PLACE_DOT_CR };
 
@@ -181,6 +184,25 @@ static size_t walk(struct dot *dot, const char *data, size_t i, size_t end, size
     return end;
 }
 
+/* Reads blocks in which nothing is to be done, up to the first one that is not one of these; returns how many. In a
+ * header every line's name is to be looked at. */
+static size_t skim(struct dot *dot, const char *data, size_t blocks)
+{
+    struct classify_skim skim = {.line = -(int64_t)dot->line_bytes, .after_cr = dot->place == PLACE_CR};
+    if (dot->in_header || dot->line_bytes_max < CLASSIFY_BLOCK_BYTES) {
+        return 0;
+    }
+    size_t read = classify_best()->skim(data, blocks, &skim);
+    if (read != 0) {
+        int64_t line_bytes = (int64_t)(read * CLASSIFY_BLOCK_BYTES) - skim.line;
+        dot->seen |= (skim.high ? DOT_EIGHT_BIT : 0) | (skim.longest > dot->line_bytes_max ? DOT_LONG_LINE : 0);
+        dot->line_bytes = line_bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)line_bytes;
+        dot->place = skim.at_line_start ? PLACE_LINE_START : skim.after_cr ? PLACE_CR : PLACE_TEXT;
+        dot->match = skim.at_line_start ? 0 : MATCH_DECIDED;
+    }
+    return read;
+}
+
 /* Reads from i on: some whole blocks, or the last, incomplete one. Returns where it stopped. */
 static size_t scan_run(struct dot *dot, const char *data, size_t i, size_t n)
 {
@@ -190,11 +212,15 @@ static size_t scan_run(struct dot *dot, const char *data, size_t i, size_t n)
         char last[CLASSIFY_BLOCK_BYTES];
         memset(last, 'x', sizeof(last));
         memcpy(last, data + i, n - i);
-        classify_best()(last, 1, masks);
+        classify_best()->masks(last, 1, masks);
         return walk(dot, data, i, n, n, masks);
     }
+    size_t skimmed = skim(dot, data + i, blocks);
+    if (skimmed != 0) {
+        return i + skimmed * CLASSIFY_BLOCK_BYTES;
+    }
     blocks = blocks > RUN_BLOCKS ? RUN_BLOCKS : blocks;
-    classify_best()(data + i, blocks, masks);
+    classify_best()->masks(data + i, blocks, masks);
     return walk(dot, data, i, i + blocks * CLASSIFY_BLOCK_BYTES, n, masks);
 }
 

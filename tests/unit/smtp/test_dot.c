@@ -16,6 +16,7 @@
     }
 
 #define LINE_BYTES_MAX 40
+#define LONGER_BYTES_MAX 100 /* than a block: plain text is skimmed */
 #define STREAM_BYTES_MAX 3000
 
 struct facts {
@@ -30,19 +31,19 @@ static bool crlf_at(const char *text, size_t i)
     return text[i] == '\r' && text[i + 1] == '\n';
 }
 
-static void tell_line(const char *line, size_t length, bool *in_header, struct facts *facts)
+static void tell_line(const char *line, size_t length, size_t bytes_max, bool *in_header, struct facts *facts)
 {
     bool stuffed = line[0] == '.';
     facts->stuffed += stuffed;
     line += stuffed;
     length -= stuffed;
-    facts->seen |= length > LINE_BYTES_MAX ? DOT_LONG_LINE : 0;
+    facts->seen |= length > bytes_max ? DOT_LONG_LINE : 0;
     *in_header = *in_header && length != 2;
     facts->received += *in_header && length >= 9 && bytes_equal_nocase(bytes_of(line, 9), BYTES("received:"));
 }
 
 /* The definition, told line by line over the whole message, without any state that a cut could disturb. */
-static struct facts tell(const char *text, size_t length)
+static struct facts tell(const char *text, size_t length, size_t line_bytes_max)
 {
     struct facts facts = {0};
     bool in_header = true;
@@ -53,7 +54,7 @@ static struct facts tell(const char *text, size_t length)
                 facts.bytes = i + 2;
                 break;
             }
-            tell_line(text + line, i + 2 - line, &in_header, &facts);
+            tell_line(text + line, i + 2 - line, line_bytes_max, &in_header, &facts);
             line = i + 2;
         }
     }
@@ -67,11 +68,12 @@ static struct facts tell(const char *text, size_t length)
 }
 
 /* Scans in pieces of up to piece_max octets, each in a heap block of its own size. */
-static void assert_scan(const char *text, size_t length, size_t piece_max, struct rng *rng)
+static void assert_scan_with(uint32_t line_bytes_max, const char *text, size_t length, size_t piece_max,
+                             struct rng *rng)
 {
-    struct facts expected = tell(text, length);
+    struct facts expected = tell(text, length, line_bytes_max);
     struct dot dot;
-    dot_init(&dot, LINE_BYTES_MAX);
+    dot_init(&dot, line_bytes_max);
     size_t at = 0;
     while (at < length && !dot.ended) {
         size_t piece = piece_max <= 1 ? 1 : 1 + (size_t)rng_below(rng, piece_max);
@@ -92,6 +94,12 @@ static void assert_scan(const char *text, size_t length, size_t piece_max, struc
         assert_int_equal(dot.seen, expected.seen);
         assert_int_equal(dot_message_bytes(&dot), expected.bytes - expected.stuffed - 3);
     }
+}
+
+static void assert_scan(const char *text, size_t length, size_t piece_max, struct rng *rng)
+{
+    assert_scan_with(LINE_BYTES_MAX, text, length, piece_max, rng);
+    assert_scan_with(LONGER_BYTES_MAX, text, length, piece_max, rng);
 }
 
 /* Mostly well formed, with every sort of accident at a rate that leaves some messages clean. */
@@ -153,9 +161,32 @@ static void test_every_place(void **state)
             }
             memcpy(text + at, things[t].data, things[t].length);
             memcpy(text + 250, "\r\n.\r\n", 5);
-            assert_scan(text, 255 + at % 3, STREAM_BYTES_MAX, &rng);
-            assert_scan(text, 255 + at % 3, 100, &rng);
-            assert_scan(text, 255, 1, &rng);
+            for (int body = 0; body <= 1; body++) {
+                assert_scan(text, 255 + at % 3, STREAM_BYTES_MAX, &rng);
+                assert_scan(text, 255 + at % 3, 100, &rng);
+                assert_scan(text, 255, 1, &rng);
+                memcpy(text, "\r\n", at >= 2 ? 2 : 0);
+            }
+        }
+    }
+}
+
+/* Whole blocks of plain text, where long lines end, or do not, at every place. */
+static void test_long_lines(void **state)
+{
+    (void)state;
+    struct rng rng;
+    rng_seed(&rng, 13);
+    for (size_t first = 60; first < 200; first++) {
+        for (size_t second = 1; second < 140; second += 3) {
+            char text[700] = "\r\n";
+            memset(text + 2, 'x', sizeof(text) - 2);
+            memcpy(text + first, "\r\n", 2);
+            memcpy(text + first + 2 + second, "\r\n", 2);
+            memcpy(text + 600, "\r\n.\r\n", 5);
+            assert_scan(text, first + second, STREAM_BYTES_MAX, &rng);
+            assert_scan(text, 605, STREAM_BYTES_MAX, &rng);
+            assert_scan(text, 605, 300, &rng);
         }
     }
 }
@@ -176,6 +207,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_like_the_definition),
         cmocka_unit_test(test_every_place),
+        cmocka_unit_test(test_long_lines),
         cmocka_unit_test(test_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
