@@ -106,6 +106,25 @@ class Lab:
         return words.stdout.split()[-1]
 
 
+def sync_latency_us(lab, seconds=1):
+    """Of 4 KiB writes with O_DSYNC over a file that exists already, one after the other: (median, 99th percentile)."""
+    path, places = lab.path("sync"), 4096
+    block, times = os.urandom(4096), []
+    with open(path, "wb") as file:
+        file.write(bytes(4096 * places))
+        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_WRONLY | os.O_DSYNC)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        begin = time.monotonic_ns()
+        os.pwrite(descriptor, block, 4096 * (len(times) % places))
+        times.append((time.monotonic_ns() - begin) / 1000)
+    os.close(descriptor)
+    os.unlink(path)
+    times.sort()
+    return times[len(times) // 2], times[len(times) * 99 // 100]
+
+
 def listening(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -35,7 +35,7 @@ def scenarios():
     yield Scenario("accept only, 4 KiB", deliver=False)
     yield Scenario("relay, 4 KiB")
     yield Scenario("relay, 4 KiB, relaxed durability", durability="relaxed")
-    for size, messages in (("1 KiB", 30000), ("10 KiB", 20000), ("100 KiB", 3000), ("1 MiB", 300)):
+    for size, messages in (("1 KiB", 30000), ("10 KiB", 20000), ("100 KiB", 6000), ("1 MiB", 1000)):
         number, unit = size.split()
         yield Scenario(f"relay, {size}", messages, source={"length": int(number) << (10 if unit == "KiB" else 20)})
     yield Scenario("relay, 4 KiB, a connection per message", 10000, source={"per-session": 1})
