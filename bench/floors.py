@@ -6,7 +6,7 @@ import lab
 import scenarios
 from scenarios import Scenario, Sink
 
-HALF_RATE_SECONDS = 3
+HALF_RATE_SECONDS = 2
 SHARD_ROUNDS = 5  # more than elsewhere: it is a small difference that is looked for
 
 
@@ -85,7 +85,7 @@ def half_rate(bench, repeats, share):
 def shards(bench, repeats, share):
     """CPU per message with one pinned shard, with two, and with the roles split. When files are made meanwhile, two shards make
     more of them: so when there are enough."""
-    count = int(60000 * share)
+    count = int(40000 * share)
     layouts = {"one shard": "count = 1;", "two shards": "count = 2;",
                "one inbound, one delivery shard": "inbound = 1; delivery = 1;"}
     figures = {name: [] for name in layouts}

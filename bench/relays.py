@@ -122,14 +122,14 @@ def relay_once(bench, relay, messages, kind):
 
 
 def run(bench, repeats, messages):
-    """Turn by turn; those that need half a minute for one are left out of the last."""
+    """Turn by turn; those that need half a minute for one are left out of the last. A quick run is by the load tools only."""
     contestants = [(Ourselves(bench, "sync"), messages), (Ourselves(bench, "relaxed"), messages)]
     contestants += [(peer(), messages // peer.slower) for peer in peers.ALL]
     for relay, _ in contestants:
         relay.prepare()
-    for kind in (LoadTools, SmtpTools):
+    for kind in (LoadTools, SmtpTools) if repeats > 1 else (LoadTools,):
         figures = {relay.title(): [] for relay, _ in contestants}
-        turns = repeats if kind is LoadTools else max(repeats - 1, 1)
+        turns = repeats if kind is LoadTools else repeats - 1
         for turn in range(turns):
             for relay, count in contestants:
                 if turn != 0 and turn >= turns - relay.turns_left_out:

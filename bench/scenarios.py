@@ -269,7 +269,7 @@ def book(bench, scenario, runs):
                        LIMITS.get((scenario.name, figure)))
 
 
-def attempt(bench, scenario, messages, watch=True):
+def attempt(bench, scenario, messages, watch):
     """A list of one set of figures, or of none."""
     try:
         return [measure(bench, scenario, messages, watch)]
@@ -278,13 +278,20 @@ def attempt(bench, scenario, messages, watch=True):
         return []
 
 
-def run(bench, repeats, share):
-    """`share` of the messages of a full run. The host that is far away takes minutes and next to nothing of the machine: that
-    one runs beside the others."""
-    far = []
-    far_messages = FAR.messages if share == 1 else FAR.messages // 10
-    beside = threading.Thread(target=lambda: far.extend(attempt(bench, FAR, far_messages)))
-    beside.start()
+class FarAway(threading.Thread):
+    """Measures FAR beside other parts: that takes minutes, and next to nothing of the machine."""
+
+    def __init__(self, bench, share):
+        super().__init__(daemon=True)
+        self.bench, self.runs = bench, []
+        self.messages = FAR.messages if share == 1 else FAR.messages // 10
+
+    def run(self):
+        self.runs += attempt(self.bench, FAR, self.messages, watch=False)
+
+
+def run(bench, repeats, share, far):
+    """`share` of the messages of a full run; `far` was started before."""
     for scenario in scenarios():
         runs = []
         if scenario.backlog:
@@ -293,5 +300,5 @@ def run(bench, repeats, share):
         for _ in range(1 if scenario.backlog else repeats):
             runs += attempt(bench, scenario, max(int(scenario.messages * share), 100), watch=not runs)
         book(bench, scenario, runs)
-    beside.join()
-    book(bench, FAR, far)
+    far.join()
+    book(bench, FAR, far.runs)
