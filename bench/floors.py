@@ -59,8 +59,8 @@ def busy_sync_p99_us(room):
 
 def half_rate(bench, repeats, share):
     """Accept-to-250 at half of the rate that the server reaches, for some seconds, against the disk's own sync just before.
-    Source, server and sink keep both cores of a small machine busy meanwhile, and a virtual one's disk then waits for them, too:
-    so also against a sync beside busy loops, which is what no server gets below there, and while it accepts only."""
+    Source, server and sink keep both cores of a small machine busy meanwhile, and the disk of a virtual one is served by these
+    cores: so also against a sync beside busy loops, and while it accepts only."""
     idle, busy = [], []
     for what, deliver, limit in (("relaying", True, 4), ("accepting only", False, None)):
         peak = statistics.median([scenarios.measure(bench, Scenario("peak", deliver=deliver), int(30000 * share))["accepted/s"]

@@ -20,9 +20,8 @@ struct classify_masks {
 /* What is carried through plain text: text without NUL, in which every CR and LF stands in a CRLF and no line begins
  * with a dot. Nothing about it is of interest but how long its lines are. */
 struct classify_skim {
-    int64_t line; /* where the line began that goes on, seen from data */
-    uint64_t
-        longest; /* octets of the longest line that ended or goes on; of lines within one block some are left out */
+    int64_t line;     /* where the line began that goes on, seen from data */
+    uint64_t longest; /* octets of the longest line that ended or goes on, if longer than a block */
     bool after_cr;
     bool at_line_start;
     bool high; /* there were octets of 128 and above */

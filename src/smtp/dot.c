@@ -20,8 +20,8 @@
  *
  *           lf & after_cr are the line ends; lf ^ after_cr is empty exactly when every CR and LF stands in a CRLF.
  *
- *   skim()  takes blocks of a body in which there is nothing to be done, that is nearly all of them: no octet that
- * spoils anything, no line that begins with a dot. Only the length of lines is looked at.
+ *   skim()  takes the blocks of a body in which there is nothing to be done, that is nearly all: no octet that spoils
+ *           anything, no line that begins with a dot. Only the length of lines is looked at.
  *
  * walk() and skim() run only between the two ends of a line ("settled": the last octet was text or CR and the header
  * field's name is decided). walk() stops in front of a line that begins behind its blocks or has fewer than LOOK_AHEAD
