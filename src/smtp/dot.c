@@ -198,7 +198,6 @@ static size_t skim(struct dot *dot, const char *data, size_t blocks)
         dot->seen |= (skim.high ? DOT_EIGHT_BIT : 0) | (skim.longest > dot->line_bytes_max ? DOT_LONG_LINE : 0);
         dot->line_bytes = line_bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)line_bytes;
         dot->place = skim.at_line_start ? PLACE_LINE_START : skim.after_cr ? PLACE_CR : PLACE_TEXT;
-        dot->match = skim.at_line_start ? 0 : MATCH_DECIDED;
     }
     return read;
 }

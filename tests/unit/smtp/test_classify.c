@@ -107,6 +107,32 @@ static void test_skim(void **state)
     assert_in_range(wholly, 5000, 15000);
 }
 
+/* What must be seen although the other half of it is in the block before. */
+static void test_skim_across_blocks(void **state)
+{
+    (void)state;
+    static const struct {
+        char last[3], first;
+        size_t plain_blocks;
+    } cases[] = {{"\r\n", '.', 1}, {"\r\n", 'x', BLOCKS}, {"x\r", '\n', BLOCKS},
+                 {"x\r", 'x', 1},  {"xx", '\n', 1},       {"xx", '.', BLOCKS}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint8_t octets[BLOCKS * CLASSIFY_BLOCK_BYTES];
+        memset(octets, 'x', sizeof(octets));
+        memcpy(octets + CLASSIFY_BLOCK_BYTES - 2, cases[i].last, 2);
+        octets[CLASSIFY_BLOCK_BYTES] = (uint8_t)cases[i].first;
+        struct classify_skim end = {0};
+        assert_int_equal(skim(octets, &end), cases[i].plain_blocks);
+        struct classify_skim before = {.at_line_start = cases[i].last[1] == '\n', .after_cr = cases[i].last[1] == '\r'};
+        for (const struct classify *const *classify = classify_all(); *classify != NULL; classify++) {
+            assert_skim(*classify, octets, (struct classify_skim){0});
+            octets[0] = (uint8_t)cases[i].first; /* and in the call before */
+            assert_skim(*classify, octets, before);
+            octets[0] = 'x';
+        }
+    }
+}
+
 /* Each against the plain definition, at every alignment, with neighbours that make a careless trick carry over. */
 static void test_all(void **state)
 {
@@ -141,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all),
         cmocka_unit_test(test_skim),
+        cmocka_unit_test(test_skim_across_blocks),
         cmocka_unit_test(test_best_is_one_of_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,7 +67,7 @@ static struct facts tell(const char *text, size_t length, size_t line_bytes_max)
     return facts;
 }
 
-/* Scans in pieces of up to piece_max octets, each in a heap block of its own size. */
+/* Scans in pieces of up to piece_max octets (SIZE_MAX: all at once), each in a heap block of its own size. */
 static void assert_scan_with(uint32_t line_bytes_max, const char *text, size_t length, size_t piece_max,
                              struct rng *rng)
 {
@@ -76,7 +76,7 @@ static void assert_scan_with(uint32_t line_bytes_max, const char *text, size_t l
     dot_init(&dot, line_bytes_max);
     size_t at = 0;
     while (at < length && !dot.ended) {
-        size_t piece = piece_max <= 1 ? 1 : 1 + (size_t)rng_below(rng, piece_max);
+        size_t piece = piece_max <= 1 || piece_max == SIZE_MAX ? piece_max : 1 + (size_t)rng_below(rng, piece_max);
         piece = piece < length - at ? piece : length - at;
         char *block = malloc(piece);
         memcpy(block, text + at, piece);
@@ -140,7 +140,19 @@ static void test_like_the_definition(void **state)
     }
 }
 
-/* Every accident and the end itself at every place of a block, and every cut. */
+/* CRLF after every 31 octets from `at` on. */
+static void fill_lines(char *text, size_t at, size_t length)
+{
+    memset(text + at, 'x', length - at);
+    for (size_t i = at + 29; i + 2 <= length; i += 31) {
+        memcpy(text + i, "\r\n", 2);
+    }
+}
+
+/* So many octets of lines in front, that what follows is not read together with the header. */
+#define BODY_BYTES 1240
+
+/* Every accident and the end itself at every place of a block, and every cut: in the header, and in a body. */
 static void test_every_place(void **state)
 {
     (void)state;
@@ -154,39 +166,37 @@ static void test_every_place(void **state)
     rng_seed(&rng, 12);
     for (size_t t = 0; t < sizeof(things) / sizeof(things[0]); t++) {
         for (size_t at = 0; at < 150; at++) {
-            char text[300];
-            memset(text, 'x', sizeof(text));
-            for (size_t i = 30; i + 2 < 250; i += 31) {
-                memcpy(text + i, "\r\n", 2);
-            }
+            char whole[BODY_BYTES + 300] = "\r\n", *text = whole + BODY_BYTES;
+            fill_lines(whole, 2, sizeof(whole));
             memcpy(text + at, things[t].data, things[t].length);
             memcpy(text + 250, "\r\n.\r\n", 5);
-            for (int body = 0; body <= 1; body++) {
-                assert_scan(text, 255 + at % 3, STREAM_BYTES_MAX, &rng);
-                assert_scan(text, 255 + at % 3, 100, &rng);
-                assert_scan(text, 255, 1, &rng);
-                memcpy(text, "\r\n", at >= 2 ? 2 : 0);
-            }
+            assert_scan(text, 255 + at % 3, STREAM_BYTES_MAX, &rng);
+            assert_scan(text, 255 + at % 3, 100, &rng);
+            assert_scan(text, 255, 1, &rng);
+            assert_scan(whole, BODY_BYTES + 255 + at % 3, SIZE_MAX, &rng);
+            assert_scan(whole, BODY_BYTES + 255 + at % 3, 300, &rng);
         }
     }
 }
 
-/* Whole blocks of plain text, where long lines end, or do not, at every place. */
+/* Two lines of any length, also longer than is allowed, in a body of short ones. */
 static void test_long_lines(void **state)
 {
     (void)state;
     struct rng rng;
     rng_seed(&rng, 13);
-    for (size_t first = 60; first < 200; first++) {
+    for (size_t first = 1; first < 140; first++) {
         for (size_t second = 1; second < 140; second += 3) {
-            char text[700] = "\r\n";
-            memset(text + 2, 'x', sizeof(text) - 2);
-            memcpy(text + first, "\r\n", 2);
-            memcpy(text + first + 2 + second, "\r\n", 2);
-            memcpy(text + 600, "\r\n.\r\n", 5);
-            assert_scan(text, first + second, STREAM_BYTES_MAX, &rng);
-            assert_scan(text, 605, STREAM_BYTES_MAX, &rng);
-            assert_scan(text, 605, 300, &rng);
+            char text[BODY_BYTES + 400] = "\r\n";
+            fill_lines(text, 2, BODY_BYTES);
+            memset(text + BODY_BYTES, 'x', first + second + 4);
+            memcpy(text + BODY_BYTES - 2, "\r\n", 2);
+            memcpy(text + BODY_BYTES + first, "\r\n", 2);
+            memcpy(text + BODY_BYTES + first + 2 + second, "\r\n", 2);
+            fill_lines(text, BODY_BYTES + first + second + 4, sizeof(text) - 5);
+            memcpy(text + sizeof(text) - 5, "\r\n.\r\n", 5);
+            assert_scan(text, sizeof(text), SIZE_MAX, &rng);
+            assert_scan(text, sizeof(text), 300, &rng);
         }
     }
 }
