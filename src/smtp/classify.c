@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define EACH_OCTET 0x0101010101010101u
+#define LAST_OCTET ((uint64_t)1 << (CLASSIFY_BLOCK_BYTES - 1))
 #define INLINE inline __attribute__((always_inline))
 
 /* Both readers of blocks, once for each way to read one: `block` is inlined, so that its masks stay in registers. */
@@ -23,25 +24,35 @@ static INLINE size_t skim_by(block_function *block, const char *data, size_t blo
     uint64_t starts = skim->at_line_start;
     int64_t line = skim->line;
     int64_t longest = (int64_t)skim->longest;
+    uint64_t stuffed = skim->stuffed;
     uint64_t high = 0;
     size_t b = 0;
     for (; b < blocks; b++) {
         struct classify_masks masks = block(data + b * CLASSIFY_BLOCK_BYTES);
         uint64_t after_cr = masks.cr << 1 | carry;
         uint64_t after_lf = masks.lf << 1 | starts;
-        if (__builtin_expect(((masks.lf ^ after_cr) | masks.nul | (masks.dot & after_lf)) != 0, 0)) {
-            break;
+        uint64_t behind_last = 0;
+        uint64_t spoilt = (masks.lf ^ after_cr) | masks.nul;
+        if (__builtin_expect((spoilt | (masks.dot & after_lf)) != 0, 0)) {
+            uint64_t dots = masks.dot & after_lf;
+            if ((spoilt | (dots & (masks.cr >> 1 | LAST_OCTET))) != 0) {
+                break;
+            }
+            stuffed += (uint64_t)__builtin_popcountll(dots);
+            line += (int64_t)(dots & 1); /* of the line that begins with the block */
+            behind_last = dots > masks.lf;
         }
         int64_t begin = (int64_t)(b * CLASSIFY_BLOCK_BYTES);
-        int64_t end = begin + 1 + __builtin_ctzll(masks.lf | (uint64_t)1 << (CLASSIFY_BLOCK_BYTES - 1));
+        int64_t end = begin + 1 + __builtin_ctzll(masks.lf | LAST_OCTET);
         longest = end - line > longest ? end - line : longest;
-        line = masks.lf != 0 ? begin + CLASSIFY_BLOCK_BYTES - __builtin_clzll(masks.lf) : line;
+        line = masks.lf != 0 ? begin + CLASSIFY_BLOCK_BYTES - __builtin_clzll(masks.lf) + (int64_t)behind_last : line;
         carry = masks.cr >> (CLASSIFY_BLOCK_BYTES - 1);
         starts = masks.lf >> (CLASSIFY_BLOCK_BYTES - 1);
         high |= masks.high;
     }
     *skim = (struct classify_skim){.line = line,
                                    .longest = (uint64_t)longest,
+                                   .stuffed = stuffed,
                                    .after_cr = carry != 0,
                                    .at_line_start = starts != 0,
                                    .high = skim->high || high != 0};

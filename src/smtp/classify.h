@@ -17,11 +17,13 @@ struct classify_masks {
     uint64_t high; /* 128 and above */
 };
 
-/* What is carried through plain text: text without NUL, in which every CR and LF stands in a CRLF and no line begins
- * with a dot. Nothing about it is of interest but how long its lines are. */
+/* What is carried through plain text: text without NUL, in which every CR and LF stands in a CRLF, and which does not
+ * end. Nothing about it is of interest but how long its lines are and how many begin with a (stuffed) dot, which is not
+ * part of them. A dot whose next octet is a CR, or behind the block, may be the end. */
 struct classify_skim {
-    int64_t line;     /* where the line began that goes on, seen from data */
+    int64_t line;     /* where the line began that goes on, behind a stuffed dot, seen from data */
     uint64_t longest; /* octets of the longest line that ended or goes on, if longer than a block */
+    uint64_t stuffed; /* lines that began with a dot */
     bool after_cr;
     bool at_line_start;
     bool high; /* there were octets of 128 and above */

@@ -21,7 +21,7 @@
  *           lf & after_cr are the line ends; lf ^ after_cr is empty exactly when every CR and LF stands in a CRLF.
  *
  *   skim()  takes the blocks of a body in which there is nothing to be done, that is nearly all: no octet that spoils
- *           anything, no line that begins with a dot. Only the length of lines is looked at.
+ *           anything, no dot that could be the final one. Only stuffed dots are counted, and lines measured.
  *
  * walk() and skim() run only between the two ends of a line ("settled": the last octet was text or CR and the header
  * field's name is decided). walk() stops in front of a line that begins behind its blocks or has fewer than LOOK_AHEAD
@@ -196,6 +196,7 @@ static size_t skim(struct dot *dot, const char *data, size_t blocks)
     if (read != 0) {
         int64_t line_bytes = (int64_t)(read * CLASSIFY_BLOCK_BYTES) - skim.line;
         dot->seen |= (skim.high ? DOT_EIGHT_BIT : 0) | (skim.longest > dot->line_bytes_max ? DOT_LONG_LINE : 0);
+        dot->stuffed += skim.stuffed;
         dot->line_bytes = line_bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)line_bytes;
         dot->place = skim.at_line_start ? PLACE_LINE_START : skim.after_cr ? PLACE_CR : PLACE_TEXT;
     }

@@ -28,10 +28,12 @@ static void assert_masks(const struct classify *classify, const uint8_t *octets)
     }
 }
 
-/* Whether the octet, after `before`, is one of plain text. */
-static bool plain(uint8_t before, uint8_t octet)
+/* Whether octet i, after `before`, is one of plain text. */
+static bool plain(uint8_t before, const uint8_t *octets, size_t i)
 {
-    return octet != 0 && (octet == '\n') == (before == '\r') && !(before == '\n' && octet == '.');
+    bool may_end = i % CLASSIFY_BLOCK_BYTES == CLASSIFY_BLOCK_BYTES - 1 || octets[i + 1] == '\r';
+    return octets[i] != 0 && (octets[i] == '\n') == (before == '\r') &&
+           !(before == '\n' && octets[i] == '.' && may_end);
 }
 
 /* The definition, octet by octet; what the others must say where it stopped. */
@@ -41,15 +43,17 @@ static size_t skim(const uint8_t *octets, struct classify_skim *skim)
         struct classify_skim next = *skim;
         for (size_t i = b * CLASSIFY_BLOCK_BYTES; i < (b + 1) * CLASSIFY_BLOCK_BYTES; i++) {
             uint8_t before = next.after_cr ? '\r' : next.at_line_start ? '\n' : 'x';
-            if (!plain(before, octets[i])) {
+            if (!plain(before, octets, i)) {
                 return b;
             }
+            bool stuffed = next.at_line_start && octets[i] == '.';
             next.after_cr = octets[i] == '\r';
             next.at_line_start = octets[i] == '\n';
             next.high |= octets[i] >= 128;
-            uint64_t length = (uint64_t)((int64_t)i + 1 - next.line);
+            next.stuffed += stuffed;
+            uint64_t length = stuffed ? 0 : (uint64_t)((int64_t)i + 1 - next.line);
             next.longest = length > next.longest ? length : next.longest;
-            next.line = next.at_line_start ? (int64_t)i + 1 : next.line;
+            next.line = next.at_line_start || stuffed ? (int64_t)i + 1 : next.line;
         }
         *skim = next;
     }
@@ -61,6 +65,7 @@ static void assert_skim(const struct classify *classify, const uint8_t *octets, 
     struct classify_skim expected = before, found = before;
     assert_int_equal(classify->skim((const char *)octets, BLOCKS, &found), skim(octets, &expected));
     assert_int_equal(found.line, expected.line);
+    assert_int_equal(found.stuffed, expected.stuffed);
     assert_int_equal(found.after_cr, expected.after_cr);
     assert_int_equal(found.at_line_start, expected.at_line_start);
     assert_int_equal(found.high, expected.high);
@@ -71,13 +76,13 @@ static void assert_skim(const struct classify *classify, const uint8_t *octets, 
     }
 }
 
-/* Lines of text, now and then with something that is not plain. */
+/* Lines of text, some of them stuffed, now and then with something that is not plain. */
 static void fill_lines(uint8_t *octets, struct rng *rng)
 {
     memset(octets, 'x', BLOCKS * CLASSIFY_BLOCK_BYTES);
-    for (size_t i = (size_t)rng_below(rng, 100); i + 3 < BLOCKS * CLASSIFY_BLOCK_BYTES;
+    for (size_t i = (size_t)rng_below(rng, 100); i + 4 < BLOCKS * CLASSIFY_BLOCK_BYTES;
          i += 2 + (size_t)rng_below(rng, 150)) {
-        memcpy(octets + i, "\r\n", 2);
+        memcpy(octets + i, rng_below(rng, 8) == 0 ? "\r\n.x" : "\r\nxx", 4);
     }
     if (rng_below(rng, 2) == 0) {
         static const uint8_t odd[] = {'\r', '\n', 0, '.', 0xe4};
@@ -89,7 +94,7 @@ static void test_skim(void **state)
 {
     (void)state;
     static const struct classify_skim before[] = {
-        {0}, {.line = -30, .after_cr = true}, {.at_line_start = true}, {.line = -2000}};
+        {.stuffed = 7}, {.line = -30, .after_cr = true}, {.at_line_start = true}, {.line = -2000}};
     uint8_t space[BLOCKS * CLASSIFY_BLOCK_BYTES + 64];
     struct rng rng;
     rng_seed(&rng, 4);
@@ -112,23 +117,24 @@ static void test_skim_across_blocks(void **state)
 {
     (void)state;
     static const struct {
-        char last[3], first;
+        char last[4], first[3];
         size_t plain_blocks;
-    } cases[] = {{"\r\n", '.', 1}, {"\r\n", 'x', BLOCKS}, {"x\r", '\n', BLOCKS},
-                 {"x\r", 'x', 1},  {"xx", '\n', 1},       {"xx", '.', BLOCKS}};
+    } cases[] = {{"x\r\n", ".\r", 1}, {"x\r\n", ".x", BLOCKS}, {"x\r\n", "xx", BLOCKS}, {"xx\r", "\nx", BLOCKS},
+                 {"xx\r", "xx", 1},   {"xxx", "\nx", 1},       {"xxx", ".x", BLOCKS},   {"xxx", ".\r", 1},
+                 {"\r\n.", "xx", 0},  {"\r\n.", "\r\n", 0},    {"\r\nx", ".x", BLOCKS}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint8_t octets[BLOCKS * CLASSIFY_BLOCK_BYTES];
         memset(octets, 'x', sizeof(octets));
-        memcpy(octets + CLASSIFY_BLOCK_BYTES - 2, cases[i].last, 2);
-        octets[CLASSIFY_BLOCK_BYTES] = (uint8_t)cases[i].first;
+        memcpy(octets + CLASSIFY_BLOCK_BYTES - 3, cases[i].last, 3);
+        memcpy(octets + CLASSIFY_BLOCK_BYTES, cases[i].first, 2);
         struct classify_skim end = {0};
         assert_int_equal(skim(octets, &end), cases[i].plain_blocks);
-        struct classify_skim before = {.at_line_start = cases[i].last[1] == '\n', .after_cr = cases[i].last[1] == '\r'};
+        struct classify_skim before = {.at_line_start = cases[i].last[2] == '\n', .after_cr = cases[i].last[2] == '\r'};
         for (const struct classify *const *classify = classify_all(); *classify != NULL; classify++) {
             assert_skim(*classify, octets, (struct classify_skim){0});
-            octets[0] = (uint8_t)cases[i].first; /* and in the call before */
+            memcpy(octets, cases[i].first, 2); /* and in the call before */
             assert_skim(*classify, octets, before);
-            octets[0] = 'x';
+            memcpy(octets, "xx", 2);
         }
     }
 }

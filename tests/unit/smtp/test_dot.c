@@ -179,7 +179,7 @@ static void test_every_place(void **state)
     }
 }
 
-/* Two lines of any length, also longer than is allowed, in a body of short ones. */
+/* Two lines of any length, also longer than is allowed, in a body of short ones, with and without a stuffed dot. */
 static void test_long_lines(void **state)
 {
     (void)state;
@@ -197,6 +197,10 @@ static void test_long_lines(void **state)
             memcpy(text + sizeof(text) - 5, "\r\n.\r\n", 5);
             assert_scan(text, sizeof(text), SIZE_MAX, &rng);
             assert_scan(text, sizeof(text), 300, &rng);
+            text[BODY_BYTES] = '.';
+            assert_scan(text, sizeof(text), SIZE_MAX, &rng);
+            text[BODY_BYTES + first + 2] = '.';
+            assert_scan(text, sizeof(text), SIZE_MAX, &rng);
         }
     }
 }
