@@ -58,7 +58,7 @@ class Peer:
     """`package` is installed into the overlay once and kept in build/peers; start() gives it a fresh queue."""
     name = package = spool = ""
     variant = ""
-    slower = 15  # so many times fewer messages than ringpost gets, so that a turn does not take minutes
+    slower = 40  # so many times fewer messages than ringpost gets, so that a turn does not take minutes
     turns_left_out = 0
 
     def __init__(self):
@@ -206,7 +206,7 @@ smtp_connection_reuse_count_limit = 0
 
 class Exim(Peer):
     name, package, spool = "Exim", "exim4-daemon-light", "/var/spool/exim4"
-    slower = 60
+    slower = 200
     turns_left_out = 1
 
     def files(self, port, sink_port):
@@ -250,7 +250,7 @@ begin retry
 
 class OpenSmtpd(Peer):
     name, package, spool = "OpenSMTPD", "opensmtpd", "/var/spool/smtpd"
-    slower = 60
+    slower = 300
     turns_left_out = 1
 
     def files(self, port, sink_port):

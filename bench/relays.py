@@ -101,7 +101,7 @@ class SmtpTools:
 def relay_once(bench, relay, messages, kind):
     """{figure: value} of a relay with an empty queue."""
     tools = kind(bench)
-    warm = messages // 2  # so that what each makes once, files and connections, is there
+    warm = messages // 4  # so that what each makes once, files and connections, is there
     try:
         lab.settle_disk(bench.room.directory)
         relay.start(bench.room, tools.port)

@@ -62,9 +62,9 @@ def words(options):
 
 
 class Sink:
-    def __init__(self, bench, options, port=None):
-        self.port = port or lab.free_port()
-        self.process = bench.room.spawn([f"{bench.tools}/load_sink", "--listen", f"127.0.0.1:{self.port}", *words(options)],
+    def __init__(self, bench, options, address="127.0.0.1"):
+        self.port = lab.free_port()
+        self.process = bench.room.spawn([f"{bench.tools}/load_sink", "--listen", f"{address}:{self.port}", *words(options)],
                                         bench.room.path("scenario-sink"))
         lab.wait_until(lambda: lab.listening(self.port), 5, "load_sink")
 
@@ -185,57 +185,59 @@ def wait_for_outcomes(scenario, server, before, expected):
     lab.wait_until(there, SECONDS, f"{scenario.name}: {expected} outcomes", every=0.5 if scenario is FAR else 0.02)
 
 
-def count(bench, scenario, server, messages):
-    """What perf counts per message, of a load of its own: watching costs the server some microseconds for each."""
-    counters, before = Counters(bench, server), server.metrics()
-    send(bench, scenario, server.port, messages, "count")
-    if scenario.deliver:
-        wait_for_outcomes(scenario, server, before, messages * scenario.source.get("recipients", 1))
-    counts = counters.end()
-    return {name: counts[event] / messages
-            for event, name in (("sys_enter", "system calls"), ("sys_enter_io_uring_enter", "enters"),
-                                ("context-switches", "context switches"), ("instructions", "instructions"))
-            if event in counts}
+class Stage:
+    """A server and a sink for one scenario, up and warmed, to be loaded any number of times."""
 
+    def __init__(self, bench, scenario, messages):
+        self.bench, self.scenario, self.loads = bench, scenario, 0
+        self.recipients = scenario.source.get("recipients", 1)
+        address = "127.0.0.1" if scenario.domains == 1 else "0.0.0.0"  # each domain has an address of its own
+        self.sink = Sink(bench, scenario.sink, address) if scenario.deliver else None
+        port = self.sink.port if self.sink else lab.free_port()
+        self.server, self.names = start(bench, scenario, port)
+        try:
+            self.warm(messages)
+        except BaseException:
+            self.end()
+            raise
 
-def measure(bench, scenario, messages, watch=False):
-    """One run with a fresh server: {figure: value}. `watch`: also what perf counts."""
-    endpoint = lab.free_port()
-    sink = Sink(bench, scenario.sink, None if scenario.deliver else endpoint) if scenario.deliver else None
-    port = sink.port if sink else endpoint
-    if scenario.domains > 1:
-        sink.stop()
-        sink = Sink(bench, scenario.sink)
-        sink.stop()
-        sink.process = bench.room.spawn([f"{bench.tools}/load_sink", "--listen", f"0.0.0.0:{port}"], bench.room.path("sink-all"))
-        sink.port = port
-        lab.wait_until(lambda: lab.listening(port), 5, "load_sink")
-    server, names = start(bench, scenario, port)
-    recipients = scenario.source.get("recipients", 1)
-    try:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def warm(self, messages):
+        scenario = self.scenario
         if scenario.backlog:
-            pile_up(bench, server, scenario.backlog)
+            pile_up(self.bench, self.server, scenario.backlog)
         if "delay-all" not in scenario.sink:
-            send(bench, scenario, server.port, max(messages // 20, scenario.source["sessions"]), "warm")
+            send(self.bench, scenario, self.server.port, max(messages // 20, scenario.source["sessions"]), "warm")
             time.sleep(0.5)
             if scenario.steady:
-                settle(bench, scenario, server, messages)
-            if sink:
-                sink.counts("XRESET")
+                settle(self.bench, scenario, self.server, messages)
+
+    def load(self, messages, **source):
+        """{figure: value}. `source`: options of the load source beside the scenario's."""
+        server, scenario = self.server, self.scenario
+        scenario.source |= source
+        if self.sink:
+            self.sink.counts("XRESET")
+        self.loads += 1
         before, used = server.metrics(), server.cpu()
         begin = time.monotonic()
-        source = send(bench, scenario, server.port, messages, "m")
-        expected = messages * recipients
+        sent = send(self.bench, scenario, server.port, messages, f"m{self.loads}-")
+        expected = messages * self.recipients
         if scenario.deliver:
             wait_for_outcomes(scenario, server, before, expected)
         seconds = time.monotonic() - begin
         after = server.metrics()
         sizes = messages * scenario.source["length"]
         figures = {
-            "accepted/s": messages / source["seconds"],
-            "accept to 250, p50 ms": source["p50"] / 1000,
-            "accept to 250, p99 ms": source["p99"] / 1000,
-            "accept to 250, max ms": source["max"] / 1000,
+            "accepted/s": messages / sent["seconds"],
+            "accept to 250, p50 ms": sent["p50"] / 1000,
+            "accept to 250, p99 ms": sent["p99"] / 1000,
+            "accept to 250, max ms": sent["max"] / 1000,
             "CPU us": (server.cpu() - used) / messages * 1e6,
             "syncs": (after["spool_syncs"] - before["spool_syncs"]) / messages,
             "spool bytes per byte": (after["spool_written_bytes"] - before["spool_written_bytes"]) / sizes,
@@ -243,18 +245,31 @@ def measure(bench, scenario, messages, watch=False):
         }
         if scenario.deliver:
             figures["delivered/s"] = expected / seconds
-            arrived = sink.counts()
+            arrived = self.sink.counts()
             figures |= {f"end to end, {name} ms": arrived[name] / 1000 for name in ("p50", "p99", "max")}
             if "delay-all" in scenario.sink and "one connection" in scenario.name:
                 figures["round trips"] = seconds / (messages * scenario.sink["delay-all"] / 1000)
-        return figures | (count(bench, scenario, server, max(messages // 3, 100)) if watch else {})
-    finally:
-        server.stop()
-        server.remove()
-        if sink:
-            sink.stop()
-        if names:
-            names.close()
+        return figures
+
+    def count(self, messages):
+        """What perf counts per message, of a load of its own: watching costs the server some microseconds for each."""
+        counters, before = Counters(self.bench, self.server), self.server.metrics()
+        send(self.bench, self.scenario, self.server.port, messages, "count")
+        if self.scenario.deliver:
+            wait_for_outcomes(self.scenario, self.server, before, messages * self.recipients)
+        counts = counters.end()
+        return {name: counts[event] / messages
+                for event, name in (("sys_enter", "system calls"), ("sys_enter_io_uring_enter", "enters"),
+                                    ("context-switches", "context switches"), ("instructions", "instructions"))
+                if event in counts}
+
+    def end(self):
+        self.server.stop()
+        self.server.remove()
+        if self.sink:
+            self.sink.stop()
+        if self.names:
+            self.names.close()
 
 
 LIMITS = {("relay, 4 KiB", "CPU us"): 45, ("relay, 1 KiB", "CPU us"): 45,
@@ -269,10 +284,14 @@ def book(bench, scenario, runs):
                        LIMITS.get((scenario.name, figure)))
 
 
-def attempt(bench, scenario, messages, watch):
-    """A list of one set of figures, or of none."""
+def attempt(bench, scenario, messages, repeats, watch):
+    """A list of so many sets of figures, or of none. `watch`: the first one has what perf counts as well."""
     try:
-        return [measure(bench, scenario, messages, watch)]
+        with Stage(bench, scenario, messages) as stage:
+            runs = [stage.load(messages) for _ in range(repeats)]
+            if watch:
+                runs[0] |= stage.count(max(messages // 3, 100))
+            return runs
     except lab.Failed as error:
         print(f"  {error}", flush=True)
         return []
@@ -287,18 +306,15 @@ class FarAway(threading.Thread):
         self.messages = FAR.messages if share == 1 else FAR.messages // 10
 
     def run(self):
-        self.runs += attempt(self.bench, FAR, self.messages, watch=False)
+        self.runs += attempt(self.bench, FAR, self.messages, 1, watch=False)
 
 
-def run(bench, repeats, share, far):
+def run(bench, repeats, share, far, watch):
     """`share` of the messages of a full run; `far` was started before."""
     for scenario in scenarios():
-        runs = []
         if scenario.backlog:
             scenario.backlog = int(scenario.backlog * share)
             scenario.name = f"relay, 4 KiB, behind a backlog of {scenario.backlog:,}"
-        for _ in range(1 if scenario.backlog else repeats):
-            runs += attempt(bench, scenario, max(int(scenario.messages * share), 100), watch=not runs)
-        book(bench, scenario, runs)
+        book(bench, scenario, attempt(bench, scenario, max(int(scenario.messages * share), 100), repeats, watch))
     far.join()
     book(bench, FAR, far.runs)
