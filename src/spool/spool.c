@@ -237,9 +237,11 @@ enum err spool_open(struct shard *shard, const struct spool_settings *settings, 
     }
     shard_add_hook(shard, &spool->hook, spool_turn);
     spool->hooked = true;
-    /* Appends that find no segment wait for one; only a disk on which none can be made is to be known now. */
+    /* Appends that find no segment wait for one; only a disk on which none can be made is to be known now. A new spool
+     * makes all that its first message needs, so that it need not wait; one with mail goes on with that meanwhile. */
+    uint32_t enough = spool->segments.count == 0 ? SPOOL_RESERVE + 1 : 1;
     spool_turn(&spool->hook);
-    while (spool->segments.spares == 0 && !spool->supply.failed) {
+    while (spool->segments.spares < enough && !spool->supply.failed) {
         spool_wait(spool);
     }
     *ret_spool = spool;

@@ -153,6 +153,21 @@ static void recipients_are_counted_down(void **state)
     rig_free(&rig);
 }
 
+/* The files that its first message needs are there when a new spool is open; there is nothing that it waits for. */
+static void a_new_spool_is_ready(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig);
+    assert_int_equal(rig_open(&rig), ERR_OK);
+    struct letter letter;
+    letter_send(&rig, &letter, 1, 100);
+    rig_turns(&rig, 2);
+    assert_true(letter.finished);
+    assert_int_equal(letter.result, ERR_OK);
+    rig_free(&rig);
+}
+
 /* Until a segment is open and the spares are made. */
 static void settle(struct rig *rig)
 {
@@ -708,6 +723,7 @@ int main(void)
         cmocka_unit_test(a_message_comes_back),
         cmocka_unit_test(finished_messages_are_gone),
         cmocka_unit_test(recipients_are_counted_down),
+        cmocka_unit_test(a_new_spool_is_ready),
         cmocka_unit_test(a_turn_is_one_write),
         cmocka_unit_test(a_batch_ends_with_a_block),
         cmocka_unit_test(a_short_write_counts_by_its_records),
