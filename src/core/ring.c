@@ -429,7 +429,8 @@ void ring_mkdirat(struct ring *ring, struct op *op, int directory, const char *p
 void ring_madvise(struct ring *ring, struct op *op, void *address, size_t length, int advice)
 {
     struct io_uring_sqe *sqe = ring_entry_of(ring, op);
-    io_uring_prep_madvise(sqe, address, (off_t)length, advice);
+    CHECK(length <= UINT32_MAX);
+    io_uring_prep_madvise(sqe, address, (uint32_t)length, advice); /* which is all that the kernel takes */
     ring_owned_by(sqe, op);
 }
 

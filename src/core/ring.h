@@ -96,7 +96,7 @@ void ring_openat(struct ring *ring, struct op *op, int directory, const char *pa
 void ring_unlinkat(struct ring *ring, struct op *op, int directory, const char *path);
 void ring_renameat(struct ring *ring, struct op *op, int directory, const char *from, const char *to);
 void ring_mkdirat(struct ring *ring, struct op *op, int directory, const char *path, unsigned mode);
-void ring_madvise(struct ring *ring, struct op *op, void *address, size_t length, int advice);
+void ring_madvise(struct ring *ring, struct op *op, void *address, size_t length, int advice); /* below 4 GiB */
 
 /* Wakes the shard that owns the ring `target_descriptor`. Fire and forget. */
 void ring_wake(struct ring *ring, int target_descriptor);
