@@ -101,9 +101,9 @@ class Lab:
         return self.mounted("FSTYPE")
 
     def mounted(self, column):
-        """What findmnt calls so: FSTYPE, OPTIONS."""
-        words = subprocess.run(["findmnt", "-n", "-o", column, "-T", self.directory], capture_output=True, text=True, check=True)
-        return words.stdout.split()[-1]
+        """What findmnt calls so: FSTYPE, OPTIONS. It knows nothing of a root that is not a mount, as in a chroot."""
+        words = subprocess.run(["findmnt", "-n", "-o", column, "-T", self.directory], capture_output=True, text=True, check=False)
+        return (words.stdout.split() or ["unknown"])[-1]
 
 
 def sync_latency_us(lab, seconds=1):

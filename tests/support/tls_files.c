@@ -19,7 +19,7 @@ static const char script[] =
     "root() { key $1 prime256v1; openssl req -x509 -new -key $1.key -subj \"/CN=$1\" -days 30 -out $1.pem; }\n"
     "issue() { # name, kind of key, issuer, subject, extensions, [dates]\n"
     "    key $1 $2; openssl req -new -key $1.key -subj \"$4\" -out $1.csr; printf \"$5\\n\" >$1.ext\n"
-    "    openssl x509 -req -in $1.csr -CA $3.pem -CAkey $3.key -CAcreateserial -extfile $1.ext -days ${6:-30} \\\n"
+    "    openssl x509 -req -in $1.csr -CA $3.pem -CAkey $3.key -CAcreateserial -extfile $1.ext ${6:--days 30} \\\n"
     "        -out $1.pem; }\n"
     "root authority; root stranger\n"
     "mx='subjectAltName=DNS:mx.example.org,DNS:mail.example.org'\n"
@@ -29,7 +29,8 @@ static const char script[] =
     "issue ecdsa384 secp384r1 authority /CN=mx.example.org \"$mx\"\n"
     "issue other prime256v1 authority /CN=other 'subjectAltName=DNS:*.other.example'\n"
     "issue unknown prime256v1 stranger /CN=mx.example.org \"$mx\"\n"
-    "issue expired prime256v1 authority /CN=mx.example.org \"$mx\" -1\n"
+    "expired() { issue expired prime256v1 authority /CN=mx.example.org \"$mx\" \"$1\"; }\n"
+    "expired '-days -1' || expired '-not_before 20200101000000Z -not_after 20200102000000Z' # from OpenSSL 3.4 on\n"
     "issue client prime256v1 authority /CN=Bob 'subjectAltName=email:bob@example.org'\n"
     "issue client_unknown prime256v1 stranger /CN=Bob 'subjectAltName=email:bob@example.org'\n";
 
