@@ -206,7 +206,7 @@ smtp_connection_reuse_count_limit = 0
 
 class Exim(Peer):
     name, package, spool = "Exim", "exim4-daemon-light", "/var/spool/exim4"
-    slower = 200
+    slower = 100
     turns_left_out = 1
 
     def files(self, port, sink_port):
@@ -250,7 +250,7 @@ begin retry
 
 class OpenSmtpd(Peer):
     name, package, spool = "OpenSMTPD", "opensmtpd", "/var/spool/smtpd"
-    slower = 300
+    slower = 75
     turns_left_out = 1
 
     def files(self, port, sink_port):
