@@ -61,6 +61,16 @@ static void test_expires_while_the_site_is_suspended(void **state)
     rig_end();
 }
 
+static bool all_are_back(void *context)
+{
+    (void)context;
+    struct busy busy = {0};
+    for (unsigned i = 0; i < rig.shards; i++) {
+        shard_call(rig.group, i, look_busy, &busy);
+    }
+    return busy.entries == rig.recipients;
+}
+
 /* A server that was down for longer than mail may wait, or an operator who held it for so long, has not tried it. */
 static void test_time_alone_ends_nothing(void **state)
 {
@@ -79,7 +89,10 @@ static void test_time_alone_ends_nothing(void **state)
         host->script = NULL;
         rig.may_leave = false;
         rig_run();
-        operate(QUEUE_RELEASE);
+        if (held != 0) { /* what is still on its way to its shard would not be released */
+            assert_true(comes(all_are_back, NULL, RIG_PATIENCE_MS));
+            operate(QUEUE_RELEASE);
+        }
         rig_settle();
         assert_true(all_have_status(0, rig.recipients, SPOOL_FORMAT_DELIVERED));
         rig_end();
