@@ -108,6 +108,25 @@ static bool readable(struct config *config)
     return error == 0;
 }
 
+#if LIBCONFIG_VER_MAJOR > 1 || LIBCONFIG_VER_MINOR >= 7
+/* Earlier versions see by themselves that it is a directory. */
+static const char **include(config_t *document, const char *directory, const char *path, const char **ret_error)
+{
+    const char **files = config_default_include_func(document, directory, path, ret_error);
+    struct stat status;
+    if (files != NULL && files[0] != NULL && stat(files[0], &status) == 0 && S_ISDIR(status.st_mode)) {
+        void *list = files;
+        for (char **name = list; *name != NULL; name++) {
+            free(*name);
+        }
+        free(list);
+        *ret_error = "cannot open include file";
+        return NULL;
+    }
+    return files;
+}
+#endif
+
 static bool parse(struct config *config)
 {
     FILE *file = fopen(config->path, "re");
@@ -130,6 +149,9 @@ struct config *config_open(const char *path, config_report *report, void *contex
     struct config *config = calloc(1, sizeof *config);
     CHECK(config != NULL);
     config_init(&config->document);
+#if LIBCONFIG_VER_MAJOR > 1 || LIBCONFIG_VER_MINOR >= 7
+    config_set_include_func(&config->document, include);
+#endif
     config->report = report;
     config->context = context;
     config->path = config_copy(config, bytes_of_string(path));

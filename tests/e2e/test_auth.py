@@ -527,6 +527,9 @@ def test_curl(submission, sink, tmp_path, options):
 @pytest.mark.parametrize("mechanism", ["plain", "login", "scram-sha-256"])
 def test_msmtp(submission, authority, sink, mechanism):
     server = submission()
+    if mechanism.startswith("scram") and f"{mechanism}-plus" in subprocess.run([program("msmtp"), "--version"], capture_output=True,
+                                                                               text=True, check=True).stdout:
+        mechanism += "-plus"  # one that can bind to the channel, and does not where it is offered, is refused: RFC 5802 6
     words = [program("msmtp"), "--host=127.0.0.1", f"--port={server.port}", "--tls=on", "--tls-certcheck=off", "--file=/dev/null",
              f"--auth={mechanism}", "--user=ann@a.test", f"--passwordeval=echo '{PASSWORD}'", "--from=ann@a.test",
              "b@b.test"]

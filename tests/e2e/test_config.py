@@ -331,6 +331,11 @@ BAD = [
 ]
 
 
+# What libconfig 1.7 says otherwise: to it what no integer can hold is no number.
+LATER = {"listeners = ( { port = 99999999999999999999; } );":
+         ['F:1: syntax error, expected key = value; with "text", 10, true, ( list ) or { group }']}
+
+
 def ringpost(*arguments):
     return subprocess.run([RINGPOST, *arguments], capture_output=True, text=True, errors="replace", timeout=30)
 
@@ -340,7 +345,7 @@ def test_bad_configuration(tmp_path, text, errors):
     path = tmp_path / "F"
     path.write_text(text)
     run = ringpost("check", "--config", str(path))
-    assert run.stderr.replace(str(path), "F").splitlines() == errors
+    assert run.stderr.replace(str(path), "F").splitlines() in (errors, LATER.get(text, errors))
     assert run.returncode == 78
     assert run.stdout == ""
 

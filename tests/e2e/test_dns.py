@@ -1,4 +1,5 @@
 """Routing by MX against a name server that says what it is told to. Hosts are 127.0.0.x, all on one port."""
+import ctypes
 import time
 
 import pytest
@@ -153,10 +154,19 @@ def test_transient_then_well(world):
     w.server.wait_queue_empty()
 
 
+def cares_version():
+    version = ctypes.CDLL("libcares.so.2").ares_version
+    version.restype = ctypes.c_char_p
+    return tuple(int(part) for part in version(None).decode().split(".")[:2])
+
+
 @pytest.mark.parametrize("lost, late, least, most", [(1, 0, 0.9, 4.9), (0, 1.9, 3.7, 5.7)], ids=["lost", "late"])
 def test_default_timeout(make_server, make_sink, name_server, lost, late, least, most):
     """A lost question is asked again after a second: a one-time code cannot wait for longer. The answer to the first
-    one counts even when it is later than that (MX, then addresses: 1.9 s each, 2.9 if only the second one's counted)."""
+    one counts even when it is later than that (MX, then addresses: 1.9 s each, 2.9 if only the second one's counted).
+    c-ares 1.34 asks again from another port and forgets the first one; the third question waits for long enough."""
+    forgets = late != 0 and cares_version() >= (1, 34)
+    most = 10.8 if forgets else most
     port = free_port("0.0.0.0")
     sink = make_sink(address="127.0.0.11", port=port)
     dns = name_server({"b.test": {"MX": [(10, "one.test")]}, "one.test": host(11)})
@@ -167,7 +177,7 @@ def test_default_timeout(make_server, make_sink, name_server, lost, late, least,
     send(server.port, "a@a.test", ["b@b.test"], BODY)
     sink.wait(1)
     assert least < time.monotonic() - begin < most
-    assert dns.questions.count(("b.test", "MX")) == 2
+    assert dns.questions.count(("b.test", "MX")) in ((2, 3) if forgets else (2,))
 
 
 def test_one_question_for_many_messages(world):

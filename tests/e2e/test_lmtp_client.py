@@ -117,19 +117,10 @@ listen = 127.0.0.1
 default_internal_user = {user}
 default_internal_group = {group}
 default_login_user = {user}
-mail_location = maildir:{mail}/%n
 ssl = no
 mail_uid = {user}
 mail_gid = {group}
 first_valid_uid = 1
-passdb {{
-  driver = static
-  args = nopassword=y
-}}
-userdb {{
-  driver = static
-  args = uid={user} gid={group} home={mail}/%n allow_all_users=yes
-}}
 service anvil {{
   chroot =
 }}
@@ -143,6 +134,42 @@ service lmtp {{
   }}
 }}
 """
+BEFORE_2_4 = """
+mail_location = maildir:{mail}/%n
+passdb {{
+  driver = static
+  args = nopassword=y
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={group} home={mail}/%n allow_all_users=yes
+}}
+"""
+FROM_2_4 = """
+mail_driver = maildir
+mail_path = {mail}/%{{user | username}}
+passdb static {{
+  password =
+  fields {{
+    nopassword = yes
+  }}
+}}
+userdb static {{
+  static_allow_all_users = yes
+  fields {{
+    uid = {user}
+    gid = {group}
+    home = {mail}/%{{user | username}}
+  }}
+}}
+"""
+
+
+def configuration(**names):
+    version = subprocess.run([program("dovecot"), "--version"], capture_output=True, text=True, check=True).stdout.split()[0]
+    if tuple(map(int, version.split(".")[:2])) < (2, 4):
+        return (CONFIG + BEFORE_2_4).format(**names)
+    return "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n" + (CONFIG + FROM_2_4).format(**names)
 
 
 class Dovecot:
@@ -160,7 +187,7 @@ class Dovecot:
             os.chown(self.mail, user.pw_uid, user.pw_gid)
         self.config = os.path.join(self.directory, "conf")
         with open(self.config, "w", encoding="ascii") as file:
-            file.write(CONFIG.format(run=self.run, mail=self.mail, user=user.pw_name, group=group))
+            file.write(configuration(run=self.run, mail=self.mail, user=user.pw_name, group=group))
         self.endpoint = f"lmtp:unix:{self.run}/lmtp"
         self.process = subprocess.Popen([program("dovecot"), "-F", "-c", self.config], stdout=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE)
