@@ -235,12 +235,12 @@ static int ask_for_certificates(struct tls_leaf *leaf, const struct tls_server_s
 /* --- tickets ------------------------------------------------------------------------------------------------------ */
 
 /* The library's callback: seals or opens its ticket in place. The library leaves 16 octets for the nonce and 32 for the
- * tag, and refuses a tag of zeros. */
+ * tag, and refuses a tag of zeros. In TLS 1.3 it gives out a new ticket anyway, and version 5.7 takes CREATE for a
+ * refusal there. */
 static int ticket(WOLFSSL *ssl, unsigned char *name, unsigned char *nonce, unsigned char *tag, int sealing,
                   unsigned char *data, int length, int *ret_length, void *user)
 {
     struct tls_ticket_keys *keys = user;
-    (void)ssl;
     *ret_length = length;
     if (sealing) {
         memset(nonce, 0, WOLFSSL_TICKET_IV_SZ);
@@ -250,7 +250,8 @@ static int ticket(WOLFSSL *ssl, unsigned char *name, unsigned char *nonce, unsig
     }
     switch (tls_ticket_open(keys, clock_monotonic_ms(), name, nonce, tag, data, (size_t)length)) {
     case TLS_TICKET_GOOD: return WOLFSSL_TICKET_RET_OK;
-    case TLS_TICKET_AGING: return WOLFSSL_TICKET_RET_CREATE;
+    case TLS_TICKET_AGING:
+        return wolfSSL_GetVersion(ssl) == WOLFSSL_TLSV1_3 ? WOLFSSL_TICKET_RET_OK : WOLFSSL_TICKET_RET_CREATE;
     default: return WOLFSSL_TICKET_RET_REJECT;
     }
 }
