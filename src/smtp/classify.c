@@ -31,7 +31,7 @@ static INLINE size_t skim_by(block_function *block, const char *data, size_t blo
         struct classify_masks masks = block(data + b * CLASSIFY_BLOCK_BYTES);
         uint64_t after_cr = masks.cr << 1 | carry;
         uint64_t after_lf = masks.lf << 1 | starts;
-        uint64_t behind_last = 0;
+        uint64_t behind_last = 0; /* 1: the line that goes on behind the block's last LF begins with a dot */
         uint64_t spoilt = (masks.lf ^ after_cr) | masks.nul;
         if (__builtin_expect((spoilt | (masks.dot & after_lf)) != 0, 0)) {
             uint64_t dots = masks.dot & after_lf;
